@@ -1,0 +1,264 @@
+"""What every interface shares: checks, layer selection, normalisation, padding, layer profile."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from typing_extensions import override
+
+from SSL_Interface.errors import InterfaceError
+from SSL_Interface.profiles import attribution, shares, weighted_norms
+
+States = Tensor | Sequence[Tensor]
+"""Hidden states: (L, B, T, D), or L tensors (B, T, D)."""
+
+
+@dataclass
+class InterfaceConfig:
+    """Options that every interface has.
+
+    Args:
+        num_layers: L, states that the upstream gives (its input to the first block included).
+        dim: D, width of a state.
+        layers: the states to join, in this order, as indices into L (negative ones count from the
+            end); None takes all.
+        normalize: layer-normalise every state over D first, without learned scale or shift.
+    """
+
+    num_layers: int = 13
+    dim: int = 768
+    layers: Sequence[int] | None = None
+    normalize: bool = True
+
+
+class Interface(nn.Module):
+    """Join the hidden layers of an upstream: states (L, B, T, D) → features (B, T, output_dim).
+
+    A subclass sets ``Config``, defines :meth:`join` and :meth:`macs_per_frame`, and passes its
+    output width to ``super().__init__`` if it is not D. It must be plain tensor code without
+    data-dependent shapes, so that it runs under ``torch.func.vmap`` with stacked parameters.
+    """
+
+    Config: ClassVar[type[InterfaceConfig]] = InterfaceConfig
+    needs_fit: ClassVar[bool] = False
+    """Whether ``fit_batch`` and ``fit_finish`` must see data before the first forward."""
+    profile_kind: str = "gradient × input"
+    """What :meth:`layer_profile` measures: this, ``weight × norm`` or ``attention``."""
+
+    layers: tuple[int, ...]
+    """Indices of the states that are joined, in order, all non-negative."""
+
+    def __init__(self, config: InterfaceConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.num_layers = self.positive("num_layers", config.num_layers)
+        self.dim = self.positive("dim", config.dim)
+        self.normalize = bool(config.normalize)
+        self.layers = self._selection(config.layers)
+        self._output_dim = self.dim
+
+    @property
+    def name(self) -> str:
+        """The interface's name in the registry: that of the file that defines it."""
+        files = [kind.__module__.rpartition(".")[2] for kind in type(self).__mro__]
+        return next(file for file in files if not file.startswith("_"))
+
+    @property
+    def output_dim(self) -> int:
+        """Width of the features."""
+        return self._output_dim
+
+    def forward(self, states: States, lengths: Tensor | None = None) -> Tensor:
+        """Join the layers of a batch.
+
+        Args:
+            states: (L, B, T, D), or a sequence of L tensors (B, T, D).
+            lengths: (B,) integers, valid frames of each utterance; None takes all T as valid.
+
+        Returns:
+            (B, T, output_dim), zero from each utterance's length on.
+
+        Raises:
+            InterfaceError: rank, L, D or lengths do not fit.
+        """
+        features = self.join(self.prepare(states, lengths))
+        if lengths is None:
+            return features
+        return features.masked_fill(~valid(lengths, features)[..., None], 0.0)
+
+    def join(self, states: Tensor) -> Tensor:
+        """Join selected, normalised states (N, B, T, D), N = len(layers) → (B, T, output_dim)."""
+        raise NotImplementedError
+
+    def macs_per_frame(self) -> int:
+        """Multiply-accumulates that :meth:`join` spends on one frame.
+
+        Counted are sums over layers and matrix products; not biases, activations, normalisation,
+        nor products of parameters with each other, which are paid once a batch.
+        """
+        raise NotImplementedError
+
+    def parameter_count(self) -> int:
+        """Trainable parameters."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+    def layer_weights(self) -> Tensor | None:
+        """The raw weight of every layer, (L,) on CPU in fp32; None where there is no such thing.
+
+        Weights alone do not say how much a layer counts: norms differ between layers.
+        """
+        weights = self.mixing_weights()
+        return None if weights is None else self._spread(weights)
+
+    def mixing_weights(self) -> Tensor | None:
+        """The weights of the N selected layers (N,), where the interface sums over layers."""
+        return None
+
+    def layer_profile(self, states: States, lengths: Tensor | None = None) -> Tensor:
+        """Say how much each layer counts on these states; ``profile_kind`` says in which sense.
+
+        * ``weight × norm``: a layer's weight times the mean L2 norm of its (selected, normalised)
+          state over the valid frames.
+        * ``attention``: the mean attention of the query on the layer, over heads and valid frames.
+        * ``gradient × input``: |Σ_d s_d · ∂‖y‖₂/∂s_d|, averaged over the valid frames, for state s
+          and feature vector y, taken behind the normalisation.
+
+        Arguments and errors as :meth:`forward`. Dropout is off meanwhile.
+
+        Returns:
+            (L,) on CPU in fp32, summing to one; zero for layers that are not selected (and all
+            zero if no layer has any effect).
+        """
+        training = self.training
+        self.eval()
+        try:
+            with torch.no_grad():
+                prepared = self.prepare(states, lengths)
+                frames = prepared.new_ones(prepared.shape[1:3], dtype=torch.bool)
+                if lengths is not None:
+                    frames = valid(lengths, prepared[0])
+                return self._spread(shares(self.profile(prepared, frames)))
+        finally:
+            self.train(training)
+
+    def profile(self, states: Tensor, frames: Tensor) -> Tensor:
+        """Profile prepared states (N, B, T, D) on valid frames (B, T) → (N,), any scale."""
+        if self.profile_kind == "weight × norm":
+            weights = self.mixing_weights()
+            assert weights is not None
+            return weighted_norms(weights, states, frames)
+        return attribution(self.join, states, frames)
+
+    def prepare(self, states: States, lengths: Tensor | None = None) -> Tensor:
+        """Check, select and normalise: the (N, B, T, D) that :meth:`join` takes."""
+        selected = self._select(states)
+        if lengths is not None:
+            self._check_lengths(lengths, *selected.shape[1:3])
+        if not self.normalize:
+            return selected
+        return layer_norm(selected)
+
+    def positive(self, option: str, value: int) -> int:
+        """Return a whole number above zero, or raise InterfaceError for that option."""
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise self.error(option, "a whole number above zero", repr(value))
+        return value
+
+    def error(self, argument: str, expected: str, found: object) -> InterfaceError:
+        """Make the error for one argument of this interface."""
+        return InterfaceError(f"{self.name}: {argument}", expected, found)
+
+    @override
+    def extra_repr(self) -> str:
+        chosen = "" if len(self.layers) == self.num_layers else f", layers={list(self.layers)}"
+        return (
+            f"num_layers={self.num_layers}, dim={self.dim}{chosen}, "
+            f"normalize={self.normalize}, output_dim={self.output_dim}"
+        )
+
+    def _selection(self, layers: Sequence[int] | None) -> tuple[int, ...]:
+        if layers is None:
+            return tuple(range(self.num_layers))
+        if not isinstance(layers, Sequence) or not layers:
+            raise self.error("layers", "a non-empty list of layer indices or None", repr(layers))
+        chosen = tuple(self.layer_index("layers", layer) for layer in layers)
+        if len(set(chosen)) < len(chosen):
+            raise self.error("layers", "each layer once", list(layers))
+        return chosen
+
+    def layer_index(self, option: str, layer: int, count: int | None = None) -> int:
+        """Return an index into ``count`` (default L) layers as a non-negative one."""
+        count = self.num_layers if count is None else count
+        whole = isinstance(layer, int) and not isinstance(layer, bool)
+        if not whole or not -count <= layer < count:
+            raise self.error(option, f"a layer from {-count} to {count - 1}", repr(layer))
+        return layer % count
+
+    def _select(self, states: States) -> Tensor:
+        if not isinstance(states, Tensor):
+            return self._stack(states)
+        if states.ndim != 4 or states.shape[0] != self.num_layers or states.shape[-1] != self.dim:
+            raise self.error(
+                "states", f"({self.num_layers}, B, T, {self.dim})", tuple(states.shape)
+            )
+        self._check_dtype(states)
+        first, count = self.layers[0], len(self.layers)
+        if self.layers == tuple(range(first, first + count)):
+            return states[first : first + count]
+        return torch.stack([states[layer] for layer in self.layers])
+
+    def _stack(self, states: Sequence[Tensor]) -> Tensor:
+        shapes = [tuple(state.shape) for state in states]
+        fits = len(shapes) == self.num_layers and len(set(shapes)) == 1
+        if not fits or len(shapes[0]) != 3 or shapes[0][-1] != self.dim:
+            raise self.error(
+                "states",
+                f"{self.num_layers} tensors of one shape (B, T, {self.dim})",
+                f"{len(shapes)} of {', '.join(map(str, sorted(set(shapes)))) or 'nothing'}",
+            )
+        self._check_dtype(states[0])
+        return torch.stack([states[layer] for layer in self.layers])
+
+    def _check_dtype(self, states: Tensor) -> None:
+        if not states.is_floating_point():
+            raise self.error("states", "floating point", states.dtype)
+
+    def _check_lengths(self, lengths: Tensor, batch: int, time: int) -> None:
+        if lengths.shape != (batch,) or lengths.is_floating_point():
+            raise self.error(
+                "lengths", f"integers ({batch},)", f"{lengths.dtype} {tuple(lengths.shape)}"
+            )
+        if readable(lengths) and ((lengths < 1) | (lengths > time)).any():
+            raise self.error("lengths", f"values from 1 to {time} frames", lengths.tolist())
+
+    def _spread(self, values: Tensor) -> Tensor:
+        """Place the values of the N selected layers (N,) among all L, on CPU in fp32."""
+        spread = torch.zeros(self.num_layers)
+        spread[list(self.layers)] = values.detach().float().cpu()
+        return spread
+
+
+def layer_norm(states: Tensor) -> Tensor:
+    """Normalise over the last axis, without learned parameters, in the dtype of the states."""
+    device, width = states.device.type, states.shape[-1:]
+    if device == "meta":
+        return F.layer_norm(states, width)
+    # Autocast would widen bf16 states to fp32 here, though the kernel sums in fp32 anyway.
+    with torch.autocast(device, enabled=False):
+        return F.layer_norm(states, width)
+
+
+def valid(lengths: Tensor, features: Tensor) -> Tensor:
+    """Return the mask (B, T) of the frames of features (B, T, …) that are not padding."""
+    frames = torch.arange(features.shape[1], device=features.device)
+    return frames < lengths.to(features.device)[:, None]
+
+
+def readable(tensor: Tensor) -> bool:
+    """Whether a tensor's values can be looked at: not under vmap, tracing or graph capture."""
+    if torch.compiler.is_compiling() or torch._C._functorch.is_batchedtensor(tensor):
+        return False
+    return not tensor.is_meta and not (tensor.is_cuda and torch.cuda.is_current_stream_capturing())

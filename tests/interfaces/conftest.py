@@ -1,0 +1,43 @@
+"""Interfaces of every name, small, seeded and ready to run."""
+
+import pytest
+import torch
+from torch import Tensor
+
+import SSL_Interface
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+def make(name: str, num_layers: int, dim: int, seed: int = 0, **options):
+    """Create an interface in fp64, parameters shaken so that none is at a special value."""
+    torch.manual_seed(seed)
+    interface = SSL_Interface.create(name, num_layers, dim, **options).double()
+    with torch.no_grad():
+        for parameter in interface.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    if interface.needs_fit:
+        interface.fit_batch(states(num_layers, 4, 20, dim, seed=seed + 100))
+        interface.fit_finish()
+    return interface
+
+
+def states(num_layers: int, batch: int, time: int, dim: int, seed: int = 1) -> Tensor:
+    """Random hidden states (L, B, T, D) in fp64; layers differ in scale and offset."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(num_layers, batch, time, dim, generator=generator, dtype=torch.float64)
+    scale = torch.linspace(0.5, 3, num_layers, dtype=torch.float64)[:, None, None, None]
+    return scale * noise + 0.3 * scale
+
+
+@pytest.fixture
+def build():
+    return make
+
+
+@pytest.fixture
+def draw():
+    return states

@@ -1,0 +1,269 @@
+"""What holds for every interface in the registry."""
+
+import pytest
+import torch
+from torch.func import functional_call, stack_module_state, vmap
+from torch.utils.flop_counter import FlopCounterMode
+
+import SSL_Interface
+
+NAMES = SSL_Interface.names()
+SHAPES = [
+    # L, B, T, D
+    (2, 1, 1, 6),
+    (3, 2, 5, 7),
+    (7, 3, 4, 12),
+    (13, 2, 6, 16),
+    (25, 1, 3, 33),
+]
+
+
+@pytest.fixture(params=NAMES)
+def name(request):
+    return request.param
+
+
+def test_registry_holds_the_papers_table():
+    assert NAMES == [
+        "cls_pooling",
+        "concat",
+        "grouped_weighted_sum",
+        "hconv",
+        "last",
+        "mean",
+        "pca_concat",
+        "single_layer",
+        "weighted_sum",
+        "weighted_sum_mlp",
+    ]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_output_shape_and_list_input(name, shape, build, draw):
+    num_layers, batch, time, dim = shape
+    interface, states = build(name, num_layers, dim), draw(*shape)
+    features = interface(states)
+    assert features.shape == (batch, time, interface.output_dim)
+    assert features.isfinite().all()
+    torch.testing.assert_close(interface(list(states)), features)
+
+
+def test_padding_is_zero_and_changes_nothing(name, build, draw):
+    interface, states = build(name, 7, 12), draw(7, 3, 9, 12)
+    lengths = torch.tensor([9, 4, 1])
+    features = interface(states, lengths)
+    for row, length in enumerate(lengths.tolist()):
+        alone = interface(states[:, row : row + 1, :length])
+        torch.testing.assert_close(features[row : row + 1, :length], alone)
+        assert (features[row, length:] == 0).all()
+    noisy = states.clone()
+    noisy[:, 1, 4:] = torch.nan
+    torch.testing.assert_close(interface(noisy, lengths), features)
+
+
+@pytest.mark.parametrize("num_layers", [3, 13])
+def test_gradients_reach_every_layer_and_parameter(name, num_layers, build, draw):
+    interface = build(name, num_layers, 12, normalize=False)
+    states = draw(num_layers, 2, 5, 12).requires_grad_()
+    interface(states).square().sum().backward()
+    reached = states.grad.abs().amax((1, 2, 3)) > 0
+    one = name in ("last", "single_layer")
+    assert reached.tolist() == ([False] * (num_layers - 1) + [True] if one else [True] * num_layers)
+    for key, parameter in interface.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.abs().max() > 0, key
+
+
+def test_gradcheck(name, build, draw):
+    interface = build(name, 3, 6)
+    lengths = torch.tensor([2, 3])
+    leaf = draw(3, 2, 3, 6).requires_grad_()
+    assert torch.autograd.gradcheck(lambda states: interface(states, lengths), leaf)
+
+
+def test_layers_selects_and_keeps_order(name, build, draw):
+    states = draw(7, 2, 3, 12)
+    chosen = [5, 1, -1]
+    some = build(name, 7, 12, layers=chosen)
+    assert some.layers == ((6,) if name in ("last", "single_layer") else (5, 1, 6))
+    alone = build(name, 3, 12)
+    alone.load_state_dict(some.state_dict())
+    torch.testing.assert_close(some(states), alone(states[[5, 1, 6]]))
+    torch.testing.assert_close(some(list(states)), some(states))
+
+
+def test_normalize_is_a_layer_norm_of_each_state(name, build, draw):
+    states = draw(7, 2, 3, 12)
+    normalised = build(name, 7, 12)
+    plain = build(name, 7, 12, normalize=False)
+    plain.load_state_dict(normalised.state_dict())
+    centred = states - states.mean(-1, keepdim=True)
+    by_hand = centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+    torch.testing.assert_close(normalised(states), plain(by_hand))
+    assert not torch.allclose(normalised(states), plain(states))
+
+
+def test_stacked_runs_equal_separate_runs(name, build, draw):
+    runs = [build(name, 7, 12, seed=seed) for seed in range(3)]
+    states = torch.stack([draw(7, 2, 5, 12, seed=seed) for seed in range(3)])
+    lengths = torch.tensor([[5, 3], [2, 5], [4, 1]])
+    parameters, buffers = stack_module_state(runs)
+
+    def forward(parameters, buffers, states, lengths):
+        return functional_call(runs[0], (parameters, buffers), (states, lengths))
+
+    together = vmap(forward, randomness="different")(parameters, buffers, states, lengths)
+    if parameters:
+        together.square().sum().backward()
+    for run, interface in enumerate(runs):
+        alone = interface(states[run], lengths[run])
+        torch.testing.assert_close(together[run], alone)
+        if interface.parameter_count():
+            alone.square().sum().backward()
+        for key, parameter in interface.named_parameters():
+            torch.testing.assert_close(parameters[key].grad[run], parameter.grad)
+
+
+def test_stacked_runs_under_bf16_autocast(name, build, draw):
+    runs = [build(name, 7, 12, seed=seed).float() for seed in range(2)]
+    states = torch.stack([draw(7, 2, 5, 12, seed=seed) for seed in range(2)])
+    lengths = torch.tensor([[5, 3], [2, 5]])
+    stacked = stack_module_state(runs)
+
+    def forward(parameters, buffers, states, lengths):
+        return functional_call(runs[0], (parameters, buffers), (states, lengths))
+
+    for dtype in (torch.bfloat16, torch.float32):
+        with torch.autocast("cpu", torch.bfloat16):
+            together = vmap(forward, randomness="different")(*stacked, states.to(dtype), lengths)
+        if stacked[0]:
+            together.float().square().sum().backward()
+            assert all(parameter.grad.isfinite().all() for parameter in stacked[0].values())
+        for run, interface in enumerate(runs):
+            exact = interface(states[run].float(), lengths[run])
+            assert (together[run].float() - exact).norm() < 0.03 * exact.norm()
+
+
+def test_state_dict_round_trip(name, build, draw):
+    interface, states = build(name, 7, 12), draw(7, 2, 3, 12)
+    copy = SSL_Interface.create(name, 7, 12).double()
+    copy.load_state_dict(interface.state_dict())
+    torch.testing.assert_close(copy(states), interface(states), rtol=0, atol=0)
+
+
+def test_macs_are_those_of_its_matrix_products(name, build, draw):
+    batch, time, num_layers, dim = 4, 50, 13, 24
+    interface = build(name, num_layers, dim)
+    prepared = interface.prepare(draw(num_layers, batch, time, dim))
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        interface.join(prepared)
+    counted = counter.get_total_flops() / 2
+    if name == "mean":
+        counted += batch * time * num_layers * dim  # a reduction is not counted as a product
+    if name == "cls_pooling":
+        counted -= dim**2 + dim * interface.heads  # CLS's own query and score, once a batch
+    assert interface.macs_per_frame() * batch * time == counted
+
+
+def test_layer_profile(name, build, draw):
+    states, lengths = draw(7, 3, 6, 12), torch.tensor([6, 2, 3])
+    interface = build(name, 7, 12, layers=[0, 2, 3, 6], normalize=False)
+    profile = interface.layer_profile(states, lengths)
+    assert profile.shape == (7,)
+    assert profile.dtype == torch.float32
+    assert profile.sum().item() == pytest.approx(1, abs=1e-5)
+    assert (profile[[1, 4, 5]] == 0).all()
+    assert (profile >= 0).all()
+    assert profile[6] > 0
+    assert interface.profile_kind in ("weight × norm", "attention", "gradient × input")
+    louder = states.clone()
+    louder[:, 1, 2:] = 1e3
+    torch.testing.assert_close(interface.layer_profile(louder, lengths), profile)
+    assert interface.training
+    assert all(parameter.grad is None for parameter in interface.parameters())
+
+
+def test_layer_profile_under_bf16_autocast(name, build, draw):
+    interface, states = build(name, 7, 12).float(), draw(7, 3, 6, 12).float()
+    exact = interface.layer_profile(states)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = interface.layer_profile(states.bfloat16())
+    torch.testing.assert_close(rounded, exact, rtol=0.1, atol=0.01)
+
+
+def test_gradient_attribution_by_hand(build, draw):
+    """For a projection y = W s + b the gradient of the norm is Wᵀ y / |y|."""
+    interface, states = build("concat", 3, 5, normalize=False), draw(3, 1, 4, 5)
+    shares = torch.zeros(3)
+    for frame in range(4):
+        y = interface(states)[0, frame]
+        for layer in range(3):
+            weight = interface.projection.weight[:, 5 * layer : 5 * layer + 5]
+            shares[layer] += (weight.T @ y / y.norm() @ states[layer, 0, frame]).abs().item()
+    torch.testing.assert_close(interface.layer_profile(states), shares / shares.sum())
+
+
+@pytest.mark.parametrize(
+    ("argument", "states", "lengths"),
+    [
+        ("states", torch.zeros(6, 2, 4, 12), None),
+        ("states", torch.zeros(7, 2, 4, 11), None),
+        ("states", torch.zeros(7, 4, 12), None),
+        ("states", torch.zeros(7, 2, 4, 12, dtype=torch.int64), None),
+        ("states", [torch.zeros(2, 4, 12)] * 6, None),
+        ("states", [torch.zeros(2, 4, 12)] * 6 + [torch.zeros(2, 5, 12)], None),
+        ("states", [], None),
+        ("lengths", torch.zeros(7, 2, 4, 12), torch.tensor([4])),
+        ("lengths", torch.zeros(7, 2, 4, 12), torch.tensor([4.0, 3.0])),
+        ("lengths", torch.zeros(7, 2, 4, 12), torch.tensor([4, 5])),
+        ("lengths", torch.zeros(7, 2, 4, 12), torch.tensor([0, 4])),
+    ],
+)
+def test_wrong_input_is_named(name, argument, states, lengths, build):
+    interface = build(name, 7, 12)
+    with pytest.raises(
+        SSL_Interface.InterfaceError, match=f"{name}: {argument}: expected .* found"
+    ):
+        interface(states, lengths)
+
+
+@pytest.mark.parametrize("layers", [[7], [-8], [], [1, 1], [1, -6], [0.5], "01", 3])
+def test_wrong_layers_are_named(name, layers):
+    with pytest.raises(SSL_Interface.InterfaceError, match=f"{name}: layers: expected"):
+        SSL_Interface.create(name, 7, 12, layers=layers)
+
+
+@pytest.mark.parametrize("sizes", [(0, 12), (7, 0), (7.0, 12), (7, True)])
+def test_wrong_sizes_are_named(name, sizes):
+    with pytest.raises(SSL_Interface.InterfaceError, match=f"{name}: (num_layers|dim): expected"):
+        SSL_Interface.create(name, *sizes)
+
+
+def test_unknown_name_and_option_suggest():
+    with pytest.raises(
+        SSL_Interface.InterfaceError, match=r"did you mean 'weighted_sum'.*wieghted"
+    ):
+        SSL_Interface.create("wieghted_sum")
+    with pytest.raises(SSL_Interface.InterfaceError, match=r"hconv: option.*mean 'kernel_size'"):
+        SSL_Interface.create("hconv", kernelsize=5)
+    with pytest.raises(ValueError, match="expected one of layers, normalize, found 'groups'"):
+        SSL_Interface.create("weighted_sum", groups=2)
+
+
+def test_a_new_file_is_a_new_interface(tmp_path, monkeypatch):
+    (tmp_path / "loudest.py").write_text(
+        "from SSL_Interface import Interface\n\n\n"
+        "class Loudest(Interface):\n"
+        "    def join(self, states):\n"
+        "        return states.amax(0)\n"
+    )
+    (tmp_path / "nothing.py").write_text("")
+    (tmp_path / "_private.py").write_text("")
+    path = [*SSL_Interface.interfaces.__path__, str(tmp_path)]
+    monkeypatch.setattr(SSL_Interface.interfaces, "__path__", path)
+    assert sorted(set(SSL_Interface.names()) - set(NAMES)) == ["loudest", "nothing"]
+    states = torch.randn(3, 1, 2, 4)
+    interface = SSL_Interface.create("loudest", 3, 4, normalize=False)
+    assert torch.equal(interface(states), states.amax(0))
+    with pytest.raises(SSL_Interface.InterfaceError, match="nothing: expected one Interface class"):
+        SSL_Interface.find("nothing")
