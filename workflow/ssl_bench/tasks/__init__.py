@@ -1,0 +1,1 @@
+"""One file a task: targets, head, loss, decoding, metric and its direction."""

@@ -1,0 +1,66 @@
+"""Text as characters, for speech recognition."""
+
+import string
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from ssl_bench.tasks._sequence import SequenceTask
+from ssl_bench.tasks.base import TaskConfig
+
+SPACE = "|"
+PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+class CharacterConfig(TaskConfig):
+    """Keys of speech recognition tasks."""
+
+    column: str = "text"
+    metric: Literal["wer", "cer"] = "wer"
+
+
+class CharacterTask(SequenceTask):
+    """Recognise upper-case characters; count errors in words or in characters with spaces.
+
+    Symbols are those of the train split. A character that only dev or test has can never be
+    recognised and counts as an error, as it does in the published recipes.
+    """
+
+    strip_punctuation = False
+    word_end = False
+    """Whether a target ends with the space symbol, too."""
+    eos = False
+
+    def __init__(self, config: Any, table: pd.DataFrame) -> None:
+        super().__init__(config, table)
+        self.metric = config.metric  # type: ignore[misc]  # the study chooses it
+        self.texts = self.labels(config.column).map(self._normalised)
+        empty = self.texts == ""
+        if empty.any():
+            raise self.error(
+                f"{int(empty.sum())} texts in column {config.column!r} have no characters but "
+                f"punctuation: {self.some(self.texts.index[empty])}"
+            )
+        self.select()
+        end = SPACE if self.word_end else ""
+        transcripts = self.texts.map(lambda text: list(text.replace(" ", SPACE) + end))
+        characters = set(transcripts[self.ids("train")].explode())
+        self.read(transcripts, sorted(characters), self.eos)
+
+    def select(self) -> None:
+        """Drop the utterances that the task does not use."""
+
+    def _normalised(self, text: str) -> str:
+        if self.strip_punctuation:
+            text = text.translate(PUNCTUATION)
+        return " ".join(text.upper().replace(SPACE, " ").split())
+
+    def _units(self, text: str) -> list[str]:
+        return text.split() if self.metric == "wer" else list(text)
+
+    def reference(self, utterance: str) -> list[str]:
+        return self._units(self.texts[utterance])
+
+    def hypothesis(self, symbols: np.ndarray) -> list[str]:
+        return self._units(" ".join("".join(symbols).replace(SPACE, " ").split()))
