@@ -1,0 +1,125 @@
+"""All steps of pre-training, each in its own process, sizes in parallel over the GPUs."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ssl_bench.errors import StudyError
+from ssl_bench.pretrain import speech
+from ssl_bench.pretrain.settings import Settings, read
+
+OVERHEAD = 0.8
+"""Minutes of a step beside its training: imports, clips to the GPU, clusters, saving."""
+
+
+def run(
+    config: Path,
+    work: Path,
+    out: Path,
+    *,
+    devices: list[str] | None = None,
+    minutes: float | None = None,
+    compiled: bool = True,
+    workers: int | None = None,
+    log: Callable[[str], None] = print,
+) -> None:
+    """Make speech, run the first iteration, then the second of every size.
+
+    Args:
+        config: the settings' file.
+        work: folder for clips and targets.
+        out: where the models' folders go.
+        devices: names; sizes are dealt to them in turn. None: every GPU, else the CPU.
+        minutes: time limit for everything.
+        compiled: whether to train with ``torch.compile``.
+        workers: processes that make speech.
+        log: takes a line.
+
+    Raises:
+        StudyError: a step failed, or the time limit leaves nothing for training.
+    """
+    begin = time.perf_counter()
+    settings = read(config)
+    devices = devices or _devices()
+    speech.make(settings, work, workers, log)
+    limits: dict[str, float | None] = dict.fromkeys(["first", *settings.sizes])
+    if minutes is not None:
+        left = minutes - (time.perf_counter() - begin) / 60
+        limits = dict(plan(settings, left, len(devices)))
+        log("minutes: " + ", ".join(f"{name} {limit:.1f}" for name, limit in limits.items()))
+    common = ["--config", str(config), "--work", str(work)]
+    common += [] if compiled else ["--eager"]
+    start = time.perf_counter()
+    _wait({"first": _start(["first", *common, "--device", devices[0]], limits["first"])})
+    if minutes is not None and limits["first"] is not None:
+        # What the first iteration left unused goes to the second.
+        spare = limits["first"] - (time.perf_counter() - start) / 60
+        rounds = -(-len(settings.sizes) // len(devices))
+        for name in settings.sizes:
+            limits[name] = (limits[name] or 0) + spare / rounds
+    names = sorted(settings.sizes, key=lambda name: -settings.sizes[name].layers)
+    while names:
+        together, names = names[: len(devices)], names[len(devices) :]
+        steps = {}
+        for name, where in zip(together, devices, strict=False):
+            arguments = ["second", *common, "--size", name, "--out", str(out), "--device", where]
+            steps[f"second --size {name}"] = _start(arguments, limits[name])
+        _wait(steps)
+    log(f"pretrain: done in {(time.perf_counter() - begin) / 60:.1f} minutes")
+
+
+def plan(settings: Settings, minutes: float, devices: int) -> dict[str, float]:
+    """Share out the minutes left: training time by steps × layers, and each step's overhead.
+
+    Returns:
+        limits of ``first`` and of every size, in minutes; sizes that run side by side share theirs.
+    """
+    layers = {name: size.layers for name, size in settings.sizes.items()}
+    names = sorted(layers, key=lambda name: -layers[name])
+    rounds = [names[i : i + devices] for i in range(0, len(names), devices)]
+    cost = [settings.first.steps * layers[settings.first_size]]
+    cost += [settings.second.steps * layers[group[0]] for group in rounds]
+    training = minutes - OVERHEAD * len(cost)
+    if training <= 0:
+        raise StudyError(
+            f"pretrain: {minutes:.1f} minutes are left after the speech, "
+            f"expected more than {OVERHEAD * len(cost):.1f}"
+        )
+    shares = [OVERHEAD + training * c / sum(cost) for c in cost]
+    limits = {"first": shares[0]}
+    for group, share in zip(rounds, shares[1:], strict=True):
+        limits |= dict.fromkeys(group, share)
+    return limits
+
+
+def _devices() -> list[str]:
+    import torch
+
+    return [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"]
+
+
+def _start(arguments: list[str], minutes: float | None) -> subprocess.Popen[bytes]:
+    if minutes is not None:
+        arguments = [*arguments, "--minutes", f"{minutes:.3f}"]
+    command = [sys.executable, "-m", "ssl_bench.pretrain", *arguments]
+    return subprocess.Popen(command, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+
+
+def _wait(steps: dict[str, subprocess.Popen[bytes]]) -> None:
+    """Wait for processes; when one fails, stop the others."""
+    try:
+        while any(step.poll() is None for step in steps.values()):
+            if any(step.poll() for step in steps.values()):
+                break
+            time.sleep(0.2)
+    finally:
+        running = [step for step in steps.values() if step.poll() is None]
+        for step in running:
+            step.terminate()
+            step.wait()
+    failed = [name for name, step in steps.items() if step.returncode and step not in running]
+    if failed:
+        raise StudyError(f"pretrain: step {failed[0]!r} failed; its own message is above")

@@ -1,0 +1,57 @@
+"""What an upstream is: a frozen encoder from waveforms to hidden states.
+
+A kind is a module with
+
+* ``Config``: an :class:`UpstreamConfig` with the keys of its entry in a study;
+* ``load(config) -> Upstream``: on the CPU, in fp32; the caller moves it.
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from ssl_bench.configuration import Strict
+
+SAMPLE_RATE = 16_000
+
+
+class UpstreamConfig(Strict):
+    """Keys that every upstream entry has."""
+
+    kind: str
+
+
+class Upstream(nn.Module, ABC):
+    """A frozen encoder. Subclasses implement :meth:`encode`.
+
+    An utterance's states do not depend on what it is batched with, beyond rounding.
+    """
+
+    stride: int
+    """Samples at 16 kHz per frame."""
+
+    @abstractmethod
+    def encode(self, waveforms: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Encode mono 16 kHz waveforms, each (samples,) float32, on the module's device.
+
+        Returns:
+            states (L, B, T, D), zero beyond each utterance's length, and lengths (B,) in frames.
+        """
+
+    @abstractmethod
+    def frames(self, samples: int) -> int:
+        """Return how many frames an utterance of this many samples gives."""
+
+    def forward(self, waveforms: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Encode with dropout off and no gradient, whatever mode the module was left in."""
+        self.eval()
+        with torch.no_grad():
+            return self.encode(waveforms)
+
+    def probe(self) -> tuple[int, int]:
+        """Return (L, D), found by encoding one second of low noise."""
+        device = next((p.device for p in self.parameters()), torch.device("cpu"))
+        noise = torch.randn(SAMPLE_RATE, generator=torch.Generator().manual_seed(0)) * 0.01
+        states, _ = self([noise.to(device)])
+        return states.shape[0], states.shape[-1]
