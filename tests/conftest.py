@@ -1,0 +1,51 @@
+"""What every area's tests share: one thread, small audio files, the real recordings."""
+
+import os
+
+# Set before numpy or torch is imported: the tests share few cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The repository's root."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def real_recordings() -> Path:
+    """The folder of real recordings, which the repository does not copy."""
+    named = os.environ.get("SSL_BENCH_REAL_DATA")
+    folder = Path(named) if named else ROOT.parent / "shared" / "data"
+    if not (folder / "speechocean762.tsv").is_file():
+        pytest.skip(f"real recordings: none in {folder}; set SSL_BENCH_REAL_DATA to their folder")
+    return folder
+
+
+@pytest.fixture
+def tone() -> Callable[..., Path]:
+    """Write a small audio file: ``tone(path, seconds=1.0, rate=16000, channels=1, hertz=440)``."""
+
+    def write(
+        path: Path,
+        seconds: float = 1.0,
+        rate: int = 16_000,
+        channels: int = 1,
+        hertz: float = 440.0,
+    ) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        wave = 0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)
+        samples = np.repeat(wave[:, None], channels, axis=1).astype(np.float32)
+        soundfile.write(path, samples, rate)
+        return path
+
+    return write

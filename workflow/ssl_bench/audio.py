@@ -1,0 +1,172 @@
+"""Read a recording, whatever its rate and channels, as mono 16 kHz samples."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import soundfile
+import soxr
+
+from ssl_bench.errors import StudyError
+from ssl_bench.upstreams.base import SAMPLE_RATE
+
+SHORTEST = 400
+"""Samples at 16 kHz: one frame of the 25 ms that the encoders' first frame sees."""
+
+
+class Header(NamedTuple):
+    """What a file says of itself, before it is decoded."""
+
+    rate: int
+    channels: int
+    frames: int
+
+
+def header(path: str | Path) -> Header:
+    """Read a file's header.
+
+    Raises:
+        StudyError: no such file, no audio that libsndfile reads, empty, or shorter than 25 ms.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise StudyError(f"{path}: no such recording")
+    try:
+        info = soundfile.info(path)
+    except soundfile.LibsndfileError as error:
+        raise _unreadable(path, error) from None
+    _demand_length(path, info.frames, info.samplerate)
+    return Header(info.samplerate, info.channels, info.frames)
+
+
+def load(item: str | Path | Any) -> np.ndarray:
+    """Load a file or a lhotse cut as mono 16 kHz samples.
+
+    Channels are averaged (of a cut: the channels that it selects), other rates are resampled with
+    soxr's HQ recipe. A cut's offset and duration are kept to.
+
+    Args:
+        item: a path, or a lhotse cut.
+
+    Returns:
+        (samples,) float32.
+
+    Raises:
+        StudyError: unreadable, truncated, empty, shorter than 400 samples at 16 kHz, or a sample
+            that is not a number.
+    """
+    if isinstance(item, str | Path):
+        name: str = str(item)
+        samples, rate = _read(Path(item))
+    else:
+        name = f"cut {item.id}"
+        samples, rate = _read_cut(item)
+    _demand_length(name, len(samples), rate)
+    if not np.isfinite(samples).all():
+        raise StudyError(f"{name}: has samples that are not finite numbers (NaN or infinity)")
+    mono = samples.mean(axis=1, dtype=np.float32)
+    if rate != SAMPLE_RATE:
+        mono = soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")
+    return np.ascontiguousarray(mono, dtype=np.float32)
+
+
+def check(items: Iterable[str | Path | Any], shown: int = 3) -> None:
+    """Load every recording; tell of all that cannot be used in one line.
+
+    Raises:
+        StudyError: how many of how many cannot be used, and why the first few cannot.
+    """
+    total, bad = 0, []
+    for item in items:
+        total += 1
+        try:
+            load(item)
+        except StudyError as error:
+            bad.append(str(error))
+    if bad:
+        more = "; …" if len(bad) > shown else ""
+        first = "; ".join(bad[:shown])
+        raise StudyError(f"{len(bad)} of {total} recordings cannot be used: {first}{more}")
+
+
+def _read(path: Path, start: int = 0, frames: int = -1) -> tuple[np.ndarray, int]:
+    """Return samples (frames, channels) of a part of a file, and its rate."""
+    if not path.is_file():
+        raise StudyError(f"{path}: no such recording")
+    try:
+        with soundfile.SoundFile(path) as file:
+            wanted = file.frames - start if frames < 0 else frames
+            if start > file.frames:
+                begin, length = start / file.samplerate, file.frames / file.samplerate
+                raise StudyError(f"{path}: a cut begins at {begin:g} s of {length:g} s")
+            file.seek(start)
+            samples = file.read(wanted, dtype="float32", always_2d=True)
+            # Half a frame of the encoders: what rounding of offsets in seconds may cost.
+            if wanted - len(samples) > 0.01 * file.samplerate:
+                raise StudyError(
+                    f"{path}: truncated: {wanted} samples expected, {len(samples)} found"
+                )
+            return samples, file.samplerate
+    except soundfile.LibsndfileError as error:
+        raise _unreadable(path, error) from None
+
+
+def _read_cut(cut: Any) -> tuple[np.ndarray, int]:
+    """Return samples (frames, channels) of a lhotse cut, and their rate."""
+    from lhotse.cut import MonoCut, MultiCut
+
+    recording = cut.recording if isinstance(cut, MonoCut | MultiCut) else None
+    if (
+        recording is None
+        or len(recording.sources) != 1
+        or recording.sources[0].type != "file"
+        or recording.transforms
+    ):
+        return _read_through_lhotse(cut)
+    source = recording.sources[0]
+    rate = recording.sampling_rate
+    # A cut of a whole recording reads to its end, whatever its duration was rounded to.
+    whole = cut.start == 0 and abs(cut.duration - recording.duration) < 0.5 / rate
+    samples, found = _read(
+        Path(source.source),
+        0 if whole else round(cut.start * rate),
+        -1 if whole else round(cut.duration * rate),
+    )
+    if found != rate:
+        raise StudyError(f"{source.source}: {found} Hz, but cut {cut.id} says {rate} Hz")
+    chosen = cut.channel if isinstance(cut.channel, list) else [cut.channel]
+    columns = [source.channels.index(channel) for channel in chosen if channel in source.channels]
+    if len(columns) < len(chosen) or max(columns) >= samples.shape[1]:
+        raise StudyError(
+            f"{source.source}: cut {cut.id} wants channels {chosen}, found {samples.shape[1]}"
+        )
+    return samples[:, columns], rate
+
+
+def _read_through_lhotse(cut: Any) -> tuple[np.ndarray, int]:
+    """Read what is more than a part of one file: several files, a mixture, a transformed cut."""
+    from lhotse.audio.utils import AudioLoadingError, DurationMismatchError
+
+    try:
+        samples = cut.load_audio()
+    except (OSError, ValueError, AudioLoadingError, DurationMismatchError) as error:
+        raise _unreadable(f"cut {cut.id}", error) from None
+    if samples is None:
+        raise StudyError(f"cut {cut.id}: has no recording")
+    return np.atleast_2d(samples).T, cut.sampling_rate
+
+
+def _demand_length(name: str | Path, frames: int, rate: int) -> None:
+    if frames == 0:
+        raise StudyError(f"{name}: empty recording (0 samples)")
+    if frames * SAMPLE_RATE < SHORTEST * rate:
+        raise StudyError(
+            f"{name}: {1000 * frames / rate:.1f} ms is too short; at least "
+            f"{1000 * SHORTEST / SAMPLE_RATE:.0f} ms ({SHORTEST} samples at 16 kHz) are needed"
+        )
+
+
+def _unreadable(name: str | Path, error: Exception) -> StudyError:
+    reason = " ".join(str(getattr(error, "error_string", error)).split()).rstrip(".")
+    return StudyError(f"{name}: not readable as audio: {reason}")

@@ -1,0 +1,49 @@
+"""What a corpus kind must offer, and the table that tasks read.
+
+A kind is a module with
+
+* ``Config``: a :class:`CorpusConfig` with the keys of its entry in a study;
+* ``prepare(config, folder) -> dict[str, CutSet]``: one lhotse CutSet per split (``train``, ``dev``,
+  ``test``), recordings on disk. Anything it writes goes below ``folder``.
+
+Every cut has one supervision. ``text``, ``speaker`` and ``language`` are lhotse's own fields; every
+other label is a string in ``supervision.custom`` (``phones``: symbols separated by spaces).
+"""
+
+from typing import Any
+
+import pandas as pd
+
+from ssl_bench.configuration import Strict
+
+SPLITS = ("train", "dev", "test")
+
+
+class CorpusConfig(Strict):
+    """Keys that every corpus entry has."""
+
+    kind: str
+
+
+def table(cuts: dict[str, Any]) -> pd.DataFrame:
+    """Return one row per utterance of all splits.
+
+    Columns: ``id``, ``split``, ``duration`` (seconds), ``text``, ``speaker``, ``language`` and one
+    column for each custom label; a label that an utterance lacks is None.
+    """
+    rows = []
+    for split, subset in cuts.items():
+        for cut in subset:
+            supervision = cut.supervisions[0]
+            rows.append(
+                {
+                    "id": cut.id,
+                    "split": split,
+                    "duration": cut.duration,
+                    "text": supervision.text,
+                    "speaker": supervision.speaker,
+                    "language": supervision.language,
+                    **(supervision.custom or {}),
+                }
+            )
+    return pd.DataFrame(rows)

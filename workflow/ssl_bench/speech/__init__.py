@@ -1,0 +1,1 @@
+"""Generated speech: synthesis, sentences and augmentation."""
