@@ -1,0 +1,64 @@
+# The pinned environment, the study, the tests. `make` alone says what there is.
+#
+# Targets are relative paths and recipes run in this folder, so spaces in its path are harmless.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help reproduce test lint clean
+
+STUDY ?= config/mini.yaml
+CORES ?= all
+
+# Tested on 3.12 and 3.11; any other python3 that is new enough is tried last.
+ifndef PYTHON
+PYTHON := $(shell for p in python3.12 python3.11 python3; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
+	>/dev/null 2>&1 && echo $$p && break; done)
+endif
+
+PIP := .venv/bin/python -m pip --disable-pip-version-check
+# Rules call `python -m ssl_bench`: that must be this environment's.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+help:
+	@echo 'make reproduce   environment, then the study in STUDY (now $(STUDY))'
+	@echo 'make test        environment, then the tests'
+	@echo 'make lint        ruff, mypy, snakemake --lint, snakefmt'
+	@echo 'make clean       remove caches (not .venv, work/ or results/)'
+
+.venv/.stamp: constraints.txt pyproject.toml
+	@if [ -z '$(PYTHON)' ]; then \
+	  echo "make: needs Python 3.11 or newer with venv (found: $$(python3 --version 2>&1 | head -n 1)); give one with: make PYTHON=/path/to/python3.12" >&2; \
+	  exit 2; fi
+	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "make: '$(PYTHON)' is not Python 3.11 or newer" >&2; exit 2; }
+	@echo "Making .venv with $$('$(PYTHON)' --version): about 6 GB on disk (torch with CUDA), 3 GB to download; 3 to 10 minutes."
+	@.venv/bin/python -m pip --version >/dev/null 2>&1 || '$(PYTHON)' -m venv --clear .venv
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+.venv: .venv/.stamp
+
+reproduce: .venv/.stamp
+	@gpus=$$(.venv/bin/python -m ssl_bench gpus) && \
+	echo "Running $(STUDY) on $(CORES) cores and $$gpus GPUs." && \
+	.venv/bin/python -m snakemake --cores $(CORES) --resources gpu=$$gpus --configfile '$(STUDY)'
+
+test: .venv/.stamp
+	.venv/bin/python -m pytest -q
+
+# Every check runs, and the target fails if one of them did.
+lint: .venv/.stamp
+	@failed=; \
+	check() { echo "lint: $$*"; .venv/bin/python -m "$$@" || failed="$$failed $$1"; }; \
+	check ruff check --output-format concise .; \
+	check ruff format --check .; \
+	check mypy; \
+	check snakemake --lint; \
+	check snakefmt --check Snakefile workflow/rules; \
+	if [ -n "$$failed" ]; then echo "lint: failed:$$failed" >&2; exit 1; fi; \
+	echo 'lint: clean'
+
+clean:
+	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist
+	find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
