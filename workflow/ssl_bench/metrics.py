@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from kaldialign import edit_distance
 from numpy.typing import ArrayLike
-from sklearn.metrics import roc_curve
 
 
 def edit_errors(
@@ -46,6 +45,8 @@ def equal_error_rate(labels: ArrayLike, scores: ArrayLike) -> float:
         return float("nan")
     if len(np.unique(labels)) != 2:
         raise ValueError("an equal error rate needs trials of the same and of different speakers")
+    from sklearn.metrics import roc_curve  # slow to import, and most tasks do without
+
     accepted, detected, _ = roc_curve(labels, scores, drop_intermediate=False)
     gap = (1.0 - detected) - accepted  # falls from 1 to -1
     after = int(np.argmax(gap <= 0))

@@ -3,8 +3,10 @@
 A kind is a module with
 
 * ``Config``: a :class:`CorpusConfig` with the keys of its entry in a study;
-* ``prepare(config, folder) -> dict[str, CutSet]``: one lhotse CutSet per split (``train``, ``dev``,
-  ``test``), recordings on disk. Anything it writes goes below ``folder``.
+* ``prepare(config, folder, workers) -> dict[str, CutSet]``: one lhotse CutSet per split (``train``,
+  ``dev``, ``test``), recordings on disk. Anything it writes goes below ``folder``; it may use
+  ``workers`` processes;
+* ``inputs(config) -> list[str]``, if it reads files: those whose change makes the corpus anew.
 
 Every cut has one supervision. ``text``, ``speaker`` and ``language`` are lhotse's own fields; every
 other label is a string in ``supervision.custom`` (``phones``: symbols separated by spaces).

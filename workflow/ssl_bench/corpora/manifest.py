@@ -18,7 +18,7 @@ from ssl_bench.progress import track
 
 FIELDS = ("text", "speaker", "language")
 """Labels that are fields of a lhotse supervision; every other one is custom."""
-COMPUTED = ("duration", "samples", "start")
+COMPUTED = ("duration", "samples", "start", "crc32")
 """Columns that the study computes from the recording itself."""
 
 
@@ -57,12 +57,13 @@ def inputs(config: Config) -> list[str]:
     return [name for name in (config.path, config.train, config.dev, config.test) if name]
 
 
-def prepare(config: Config, folder: Path) -> dict[str, Any]:
+def prepare(config: Config, folder: Path, workers: int = 1) -> dict[str, Any]:
     """Return one CutSet per split, after every row and every file's header has been checked.
 
     Args:
         config: the corpus entry of a study.
         folder: where a corpus may write; this kind writes nothing.
+        workers: processes it may use; this kind uses one.
 
     Raises:
         StudyError: see ``docs/own-recordings.md``; one line that names the file and the row.

@@ -13,9 +13,7 @@ from functools import partial
 from itertools import count
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
-
-from pydantic import Field
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ssl_bench.corpora.base import CorpusConfig
 from ssl_bench.progress import track
@@ -33,7 +31,6 @@ class Config(CorpusConfig, Recipe):
     """A generated corpus; the keys are those of :class:`~ssl_bench.speech.recipe.Recipe`."""
 
     kind: Literal["synthetic"]
-    workers: Annotated[int, Field(ge=1)] = 1  # processes; no influence on what is made
 
 
 class Written(NamedTuple):
@@ -48,16 +45,19 @@ class Written(NamedTuple):
     custom: dict[str, str]
 
 
-def prepare(config: Config, folder: Path) -> dict[str, "CutSet"]:
-    """Make the corpus: 16-bit WAV at ``folder/audio/<id>.wav``, and one CutSet per split."""
+def prepare(config: Config, folder: Path, workers: int = 1) -> dict[str, "CutSet"]:
+    """Make the corpus: 16-bit WAV at ``folder/audio/<id>.wav``, and one CutSet per split.
+
+    ``workers`` processes share the work; how many has no influence on what is made.
+    """
     audio = Path(folder) / "audio"
     audio.mkdir(parents=True, exist_ok=True)
-    recipe = Recipe(**config.model_dump(exclude={"kind", "workers"}))
+    recipe = Recipe(**config.model_dump(exclude={"kind"}))
     # The workers get a fresh interpreter: a fork of a process with torch's threads can hang.
     pool = None
-    if config.workers > 1:
+    if workers > 1:
         spawn = get_context("spawn")
-        pool = ProcessPoolExecutor(config.workers, mp_context=spawn, initializer=keep_memory)
+        pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=keep_memory)
     else:
         keep_memory()
     try:

@@ -10,7 +10,6 @@ from functools import reduce
 
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft
-from scipy.signal import fftconvolve
 
 from ssl_bench.speech.espeak import RATE
 
@@ -107,6 +106,8 @@ def filtered(samples: np.ndarray, *impulses: np.ndarray) -> np.ndarray:
     """Pass speech (n,) through impulse responses, at the same length."""
     if not impulses:
         return samples
+    from scipy.signal import fftconvolve  # slow to import, and a study is checked without it
+
     return _convolved(samples, reduce(fftconvolve, impulses))
 
 

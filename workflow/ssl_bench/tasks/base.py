@@ -34,6 +34,7 @@ class Task(ABC):
     stackable: ClassVar[bool] = True
     """Whether the head runs under ``torch.func.vmap`` (an LSTM does not)."""
 
+    @abstractmethod
     def __init__(self, config: Any, table: pd.DataFrame) -> None:
         """Read labels and vocabulary.
 
@@ -45,9 +46,9 @@ class Task(ABC):
             StudyError: a column is missing or empty, a label is seen only in dev or test, …
         """
 
+    @abstractmethod
     def ids(self, split: str) -> list[str]:
         """Utterances of a split that this task uses, in a fixed order."""
-        raise NotImplementedError
 
     @abstractmethod
     def target(self, utterance: str) -> Tensor:
@@ -77,7 +78,7 @@ class Task(ABC):
 
     @abstractmethod
     def predict(self, outputs: Tensor, lengths: Tensor) -> list[Any]:
-        """Turn the head's outputs in eval mode into N predictions (tokens, a class, an embedding)."""
+        """Turn outputs in eval mode into N predictions: tokens, a class or an embedding each."""
 
     @abstractmethod
     def score(self, split: str, ids: list[str], predictions: list[Any]) -> pd.DataFrame:

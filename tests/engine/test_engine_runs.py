@@ -1,0 +1,109 @@
+"""Stacked runs give what each run gives alone, and what torch's own optimizers give."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ssl_bench.runs import Joined, Run, Runs
+
+CPU = torch.device("cpu")
+
+
+class Mean(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.sum_weights = nn.Parameter(torch.zeros(3))
+
+    def forward(self, states: Tensor, lengths: Tensor) -> Tensor:
+        return torch.einsum("l,lbtd->btd", self.sum_weights.softmax(0), states)
+
+
+class Head(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 2)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        return self.linear(features.mean(1)), lengths
+
+
+def make() -> Joined:
+    return Joined(Mean(), Head())
+
+
+def losses(outputs: Tensor) -> Tensor:
+    return outputs.square().flatten(1).mean(1) + outputs.flatten(1).sum(1)
+
+
+def data(seed: int) -> Tensor:
+    return torch.randn(3, 5, 7, 4, generator=torch.Generator().manual_seed(seed))
+
+
+def trained(runs: list[Run], stackable: bool = True, **options: float) -> Runs:
+    group = Runs(runs, make, CPU, stackable=stackable, **options)
+    for step in range(5):
+        states = torch.stack([data(100 * run.seed + step) for run in runs])
+        outputs, _ = group.forward(
+            states, torch.full((len(runs), 5), 7), training=True, shared=False
+        )
+        group.step(losses(outputs))
+    return group
+
+
+@pytest.mark.parametrize("stackable", [True, False])
+def test_together_equals_alone(stackable: bool) -> None:
+    runs = [Run(0, 1e-2), Run(1, 3e-3), Run(0, 1e-1)]
+    together = trained(runs, stackable)
+    for r, run in enumerate(runs):
+        alone = trained([run], stackable)
+        for name in alone.params:
+            torch.testing.assert_close(together.params[name][r], alone.params[name][0])
+
+
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_the_optimizer_is_torchs(decoupled: bool) -> None:
+    ours = trained([Run(2, 1e-2)], weight_decay=0.1, decoupled=decoupled, clip=0.5)
+    torch.manual_seed(2)
+    module = make()
+    kind = torch.optim.AdamW if decoupled else torch.optim.Adam
+    optimizer = kind(module.parameters(), lr=1e-2, weight_decay=0.1)
+    for step in range(5):
+        outputs, _ = module(data(200 + step), torch.full((5,), 7))
+        optimizer.zero_grad()
+        losses(outputs[None]).sum().backward()
+        nn.utils.clip_grad_norm_(module.parameters(), 0.5)
+        optimizer.step()
+    for name, value in module.named_parameters():
+        torch.testing.assert_close(ours.params[name][0], value.detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_run_that_diverges_stops_and_harms_no_other() -> None:
+    runs = [Run(0, 1e-2), Run(1, 1e-2)]
+    group = Runs(runs, make, CPU, stackable=True)
+    states = torch.stack([data(0), data(1)])
+    states[1] = torch.inf
+    before = group.snapshot()
+    outputs, _ = group.forward(states, torch.full((2, 5), 7), training=True, shared=False)
+    group.step(losses(outputs))
+    assert group.alive.tolist() == [True, False]
+    for name, value in group.params.items():
+        assert value.isfinite().all()
+        torch.testing.assert_close(value[1], before[name][1])
+    assert any((group.params[n][0] != before[n][0]).any() for n in before)
+
+
+def test_layer_weights_learn_faster() -> None:
+    slow = trained([Run(0, 1e-3)])
+    fast = trained([Run(0, 1e-3)], layer_weight_scale=10.0)
+    name = "interface.sum_weights"
+    assert fast.params[name].abs().max() > 5 * slow.params[name].abs().max()
+
+
+def test_keep_and_restore_take_the_chosen_runs_only() -> None:
+    group = trained([Run(0, 1e-2), Run(1, 1e-2)])
+    held = {k: torch.zeros_like(v) for k, v in group.snapshot().items()}
+    group.keep(held, torch.tensor([True, False]))
+    group.restore(held)
+    for value in group.params.values():
+        assert (value[1] == 0).all()
+    assert any((value[0] != 0).any() for value in group.params.values())

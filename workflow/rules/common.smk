@@ -1,0 +1,80 @@
+# Reads the study, derives targets and wildcard constraints. Nothing else belongs here.
+import re
+import sys
+from pathlib import Path
+
+sys.path[:0] = [
+    str(Path(workflow.basedir) / "workflow"),
+    str(Path(workflow.basedir) / "interfaces"),
+]
+
+from ssl_bench.errors import StudyError
+from ssl_bench.study import from_snakemake, save
+
+DEFAULT = "config/mini.yaml"
+
+try:
+    study = from_snakemake(config, DEFAULT)
+except StudyError as error:
+    sys.exit(f"error: {error}")
+
+R = str(study.results)
+W = str(study.work)
+LOGS = f"{W}/logs"
+TIMES = f"{W}/benchmarks"
+TABLES = [
+    f"{R}/tables/{name}"
+    for name in (
+        "results.csv",
+        "scores.parquet",
+        "sweep.csv",
+        "layer_profile.csv",
+        "history.csv",
+        "similarity.csv",
+    )
+]
+GPU = int(study.uses_gpu())
+
+
+onstart:
+    save(study)
+
+
+def one_of(names):
+    return "|".join(map(re.escape, names))
+
+
+wildcard_constraints:
+    corpus=one_of(study.corpora),
+    upstream=one_of(study.upstreams),
+    task=one_of(study.tasks),
+    pack=one_of(["all", *study.interfaces]),
+
+
+def corpus_table(wildcards):
+    return study.corpus_dir(study.tasks[wildcards.task]["corpus"]) / "table.parquet"
+
+
+def task_features(wildcards):
+    corpus = study.tasks[wildcards.task]["corpus"]
+    return study.features_dir(wildcards.upstream, corpus) / "features.json"
+
+
+def packs(name):
+    return [
+        study.pack_dir(task, upstream, pack) / name
+        for task in study.tasks
+        for upstream in study.upstreams
+        for pack in study.packs(task, upstream)
+    ]
+
+
+def everything():
+    pages = [f"{R}/notebooks/{name}.html" for name in ("results", "layers", "explore")]
+    return [
+        *TABLES,
+        f"{R}/tables/comparison.md",
+        f"{R}/figures/captions.json",
+        *pages,
+        f"{R}/report.html",
+    ]

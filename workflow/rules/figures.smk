@@ -1,0 +1,70 @@
+# Tables → figures, notebooks, report. A figure reads tables alone.
+
+
+rule figures:
+    input:
+        TABLES,
+    output:
+        f"{R}/figures/captions.json",
+    log:
+        f"{LOGS}/figures.log",
+    benchmark:
+        f"{TIMES}/figures.tsv"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        tables=f"{R}/tables",
+        folder=f"{R}/figures",
+    shell:
+        "python -m analysis figures --tables {params.tables:q} --out {params.folder:q} 2> {log:q}"
+
+
+rule notebook:
+    input:
+        TABLES,
+        f"{R}/tables/comparison.md",
+        f"{R}/tables/claims.csv",
+        notebook="notebooks/{notebook}.ipynb",
+    output:
+        notebook=f"{R}/notebooks/{{notebook}}.ipynb",
+        page=f"{R}/notebooks/{{notebook}}.html",
+    log:
+        f"{LOGS}/notebook/{{notebook}}.log",
+    benchmark:
+        f"{TIMES}/notebook/{{notebook}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        tables=str(Path(f"{R}/tables").absolute()),
+    shell:
+        "(papermill --no-progress-bar --cwd notebooks -p tables {params.tables:q}"
+        " {input.notebook:q} {output.notebook:q}"
+        " && jupyter nbconvert --to html --no-input {output.notebook:q}) > {log:q} 2>&1"
+
+
+rule report:
+    input:
+        TABLES,
+        f"{R}/tables/comparison.md",
+        f"{R}/tables/claims.md",
+        f"{R}/figures/captions.json",
+    output:
+        f"{R}/report.html",
+    log:
+        f"{LOGS}/report.log",
+    benchmark:
+        f"{TIMES}/report.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        tables=f"{R}/tables",
+        figures=f"{R}/figures",
+    shell:
+        "python -m analysis report --tables {params.tables:q} --figures {params.figures:q}"
+        " --out {output:q} 2> {log:q}"

@@ -1,0 +1,17 @@
+# `snakemake pretrain` makes the embedded encoders anew; they are shipped in models/.
+
+
+rule pretrain:
+    log:
+        f"{LOGS}/pretrain.log",
+    benchmark:
+        f"{TIMES}/pretrain.tsv"
+    threads: 16
+    resources:
+        mem_mb=64000,
+        runtime=60,
+        gpu=1,
+    params:
+        config="config/pretrain.yaml",
+    shell:
+        "python -m ssl_bench.pretrain run --config {params.config:q} --out models 2> {log:q}"

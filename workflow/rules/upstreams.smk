@@ -1,0 +1,20 @@
+# An encoder → its number of states, width, stride, parameters and the hash of its weights.
+
+
+rule upstream:
+    output:
+        f"{W}/upstreams/{{upstream}}.json",
+    log:
+        f"{LOGS}/upstream/{{upstream}}.log",
+    benchmark:
+        f"{TIMES}/upstream/{{upstream}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        study=str(study.resolved),
+        config=lambda w: study.upstream_slice(w.upstream),
+    shell:
+        "python -m ssl_bench upstream"
+        " --study {params.study:q} --name {wildcards.upstream} 2> {log:q}"

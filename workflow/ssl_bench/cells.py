@@ -1,0 +1,371 @@
+"""The sweep and train stages: the cells of one (task, upstream), over one stream of features.
+
+A finished cell is a folder of its own inside the job's folder, written whole or not at all and
+stamped with the fingerprint of everything that determines it: a job that was interrupted, or that
+gained an interface, trains only the cells that are missing.
+"""
+
+import copy
+import json
+import platform
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import save_file
+
+import ssl_bench
+import SSL_Interface
+from ssl_bench import registry
+from ssl_bench.device import lease
+from ssl_bench.errors import StudyError
+from ssl_bench.evaluation import evaluate
+from ssl_bench.features import Features, open_features
+from ssl_bench.profiles import layer_profiles
+from ssl_bench.progress import say
+from ssl_bench.provenance import commit
+from ssl_bench.runs import Joined, Run, Runs
+from ssl_bench.sampling import evaluation_batches
+from ssl_bench.study import Cell, Study, Training
+from ssl_bench.tasks.base import Task
+from ssl_bench.training import Trained, train
+
+STACKED = 64
+"""Most runs that are trained at once; more are trained in turns."""
+
+
+@dataclass
+class Stream:
+    """What the cells of one (task, upstream) share."""
+
+    study: Study
+    task_name: str
+    upstream: str
+    task: Task
+    features: Features
+    rows: dict[str, int]
+    training: Training
+    device: torch.device
+
+
+def sweep(study: Study, task: str, upstream: str, pack: str) -> None:
+    """Try every learning rate for each interface; write ``sweep.csv`` with the choice marked."""
+    assert study.sweep is not None
+    target = study.pack_dir(task, upstream, pack) / "sweep.csv"
+    scale = study.sweep.steps
+    tables = []
+    with lease(study.device) as device:
+        stream = _open(study, task, upstream, device)
+        short = stream.training.model_copy(
+            update={"steps": max(1, round(stream.training.steps * scale))}
+        )
+        for interface in study.interfaces_in(task, upstream, pack):
+            runs = [
+                Run(seed, rate, layer)
+                for layer in _layers(stream, interface)
+                for rate in study.sweep.learning_rates
+                for seed in study.sweep.seeds
+            ]
+            rows = []
+            make = _maker(stream, interface)
+            for part in _parts(runs):
+                trained = train(
+                    _runs(stream, part, make, short),
+                    stream.task,
+                    stream.features,
+                    stream.rows,
+                    short,
+                    f"sweep {task} {upstream} {interface}",
+                )
+                rows += [
+                    {
+                        "task": task,
+                        "upstream": upstream,
+                        "interface": interface,
+                        "layer": run.layer,
+                        "learning_rate": run.learning_rate,
+                        "seed": run.seed,
+                        "dev": dev,
+                    }
+                    for run, dev in zip(part, trained.dev, strict=True)
+                ]
+            frame = pd.DataFrame(rows).astype({"layer": "Int64"})
+            tables.append(_mark_best(frame, stream.task.higher_is_better))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    pd.concat(tables).to_csv(target, index=False)
+
+
+def run(study: Study, task: str, upstream: str, pack: str) -> None:
+    """Train every seed of each interface at its chosen learning rate; write ``train.csv``.
+
+    Each cell's folder gets ``metrics.json``, ``scores.parquet``, ``history.csv``,
+    ``layer_profile.csv`` and ``weights.safetensors`` (parameters stacked over runs).
+    """
+    folder = study.pack_dir(task, upstream, pack)
+    chosen = _learning_rates(study, task, upstream, pack)
+    rows = []
+    with lease(study.device) as device:
+        stream: Stream | None = None
+        for interface in study.interfaces_in(task, upstream, pack):
+            cell = Cell(task, upstream, interface)
+            place = folder / interface
+            if not _finished(place, _stamp(study, cell, chosen[interface])):
+                stream = stream or _open(study, task, upstream, device)
+                _train_cell(stream, cell, place, chosen[interface])
+            about = json.loads((place / "metrics.json").read_text())
+            rows += about["runs"]
+    pd.DataFrame(rows).to_csv(folder / "train.csv", index=False)
+
+
+def _train_cell(stream: Stream, cell: Cell, place: Path, chosen: dict[int | None, float]) -> None:
+    began = time.monotonic()
+    study, task, device = stream.study, stream.task, stream.device
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    runs = [
+        Run(seed, chosen[layer], layer)
+        for layer in _layers(stream, cell.interface)
+        for seed in study.seeds
+    ]
+    make = _maker(stream, cell.interface)
+    scores, history, profiles, rows = [], [], [], []
+    weights: dict[str, torch.Tensor] = {}
+    for number, part in enumerate(_parts(runs)):
+        label = f"train {cell.task} {cell.upstream} {cell.interface}"
+        group = _runs(stream, part, make, stream.training)
+        trained = train(group, task, stream.features, stream.rows, stream.training, label)
+        if np.isnan(trained.dev).any():
+            lost = part[int(np.isnan(trained.dev).argmax())]
+            raise StudyError(
+                f"{label}: the loss of seed {lost.seed} is not finite at learning rate "
+                f"{lost.learning_rate:g}; give the sweep smaller learning rates"
+            )
+        tests = evaluate(
+            group, task, stream.features, stream.rows, "test", stream.training.batch_seconds
+        )
+        seconds = time.monotonic() - began
+        rows += _result_rows(stream, cell, group, trained, tests)
+        for one, score in zip(part, tests, strict=True):
+            scores.append(score.assign(layer=one.layer, seed=one.seed))
+        history += trained.history
+        profiles.append(layer_profiles(group, stream.features, _profile_rows(stream)))
+        weights.update({f"{number}.{k}": v.contiguous() for k, v in group.snapshot().items()})
+    seconds = time.monotonic() - began
+    for row in rows:
+        row["seconds"] = round(seconds / len(rows), 3)
+
+    partial = place.with_name(f".{place.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    frame = pd.concat(scores)
+    frame["layer"] = frame["layer"].astype("Int64")
+    frame.to_parquet(partial / "scores.parquet", index=False)
+    pd.DataFrame(history).astype({"layer": "Int64"}).to_csv(partial / "history.csv", index=False)
+    pd.concat(profiles).to_csv(partial / "layer_profile.csv", index=False)
+    save_file(weights, partial / "weights.safetensors")
+    (partial / "metrics.json").write_text(
+        json.dumps(
+            {
+                "stamp": _stamp(study, cell, chosen),
+                "config": json.loads(study.slice(*cell)),
+                "versions": _versions(),
+                "runs": rows,
+            },
+            indent=1,
+            default=str,
+        )
+    )
+    shutil.rmtree(place, ignore_errors=True)
+    partial.rename(place)
+    say(f"{label}: {len(rows)} runs in {seconds:.0f} s")
+
+
+def _result_rows(
+    stream: Stream, cell: Cell, group: Runs, trained: Trained, tests: list[pd.DataFrame]
+) -> list[dict[str, Any]]:
+    task, device, study = stream.task, stream.device, stream.study
+    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _resident()
+    interface, head = group.skeleton.interface, group.skeleton.head
+    size = sum(p.numel() for p in interface.parameters())
+    return [
+        {
+            "study": study.name,
+            "task": cell.task,
+            "upstream": cell.upstream,
+            "interface": cell.interface,
+            "layer": one.layer,
+            "seed": one.seed,
+            "learning_rate": one.learning_rate,
+            "metric": task.metric,
+            "higher_is_better": task.higher_is_better,
+            "dev": float(trained.dev[r]),
+            "test": task.value(tests[r]),
+            "n_dev": len(task.ids("dev")),
+            "n_test": len(tests[r]),
+            "interface_parameters": size,
+            "head_parameters": sum(p.numel() for p in head.parameters()),
+            "macs_per_frame": interface.macs_per_frame(),
+            "steps": stream.training.steps,
+            "best_step": int(trained.best_step[r]),
+            "seconds": 0.0,
+            "peak_memory_mb": round(peak / 2**20),
+            "device": _device_name(device),
+            "git_commit": commit(),
+            "version": ssl_bench.__version__,
+            "fingerprint": study.fingerprint(cell),
+        }
+        for r, one in enumerate(group.runs)
+    ]
+
+
+def _open(study: Study, task: str, upstream: str, device: torch.device) -> Stream:
+    config = study.task_config(task)
+    table = pd.read_parquet(study.corpus_dir(config.corpus) / "table.parquet")
+    try:
+        made = registry.load("tasks", config.kind).Task(config, table)
+    except StudyError as error:
+        raise StudyError(f"tasks.{task}: {error}") from None
+    rows = {name: row for row, name in enumerate(table["id"])}
+    features = open_features(study, upstream, config.corpus, device)
+    return Stream(study, task, upstream, made, features, rows, study.training_of(task), device)
+
+
+def _maker(stream: Stream, interface: str) -> Callable[[], Joined]:
+    """Return what makes one run's modules, its weights from torch's global RNG."""
+    features = stream.features
+    kind, options = stream.study.interface_options(interface)
+    layers = features.layers
+    if options.get("layer") == "each":
+        kind, options, layers = "last", {}, 1
+    options = {"normalize": False, **options}  # the stream has done it, or the study wants it raw
+    try:
+        first = SSL_Interface.create(kind, num_layers=layers, dim=features.dim, **options)
+    except ValueError as error:
+        raise StudyError(f"interfaces.{interface} on {stream.upstream}: {error}") from None
+    if first.needs_fit:
+        fitted: Any = first.to(stream.device)
+        ids = stream.task.ids("train")
+        own = np.array([stream.rows[name] for name in ids])
+        width = int(stream.training.batch_seconds / features.seconds_per_frame)
+        for batch in evaluation_batches(own, features.frames[own], width):
+            fitted.fit_batch(*features.batch(batch.rows, batch.width))
+        fitted.fit_finish()
+
+    def make() -> Joined:
+        if first.needs_fit:
+            joined = copy.deepcopy(first)
+        else:
+            joined = SSL_Interface.create(kind, num_layers=layers, dim=features.dim, **options)
+        return Joined(joined, stream.task.head(first.output_dim))
+
+    return make
+
+
+def _runs(stream: Stream, part: list[Run], make: Callable[[], Joined], training: Training) -> Runs:
+    return Runs(
+        part,
+        make,
+        stream.device,
+        stackable=stream.task.stackable,
+        weight_decay=training.weight_decay,
+        decoupled=training.optimizer == "adamw",
+        clip=training.clip,
+        layer_weight_scale=training.layer_weight_scale,
+    )
+
+
+def _layers(stream: Stream, interface: str) -> list[int | None]:
+    if stream.study.interface_options(interface)[1].get("layer") == "each":
+        return list(range(stream.features.layers))
+    return [None]
+
+
+def _parts(runs: list[Run]) -> list[list[Run]]:
+    return [runs[start : start + STACKED] for start in range(0, len(runs), STACKED)]
+
+
+def _profile_rows(stream: Stream) -> np.ndarray:
+    return np.array([stream.rows[name] for name in stream.task.ids("dev")[:32]])
+
+
+def _mark_best(frame: pd.DataFrame, higher_is_better: bool) -> pd.DataFrame:
+    """Mark the learning rate of best mean dev value, for each layer where there are several."""
+    sign = 1.0 if higher_is_better else -1.0
+    keyed = frame.assign(
+        layer=frame["layer"].astype("Int64"),
+        group=frame["layer"].astype("Int64").fillna(-1).astype(int),
+        merit=(sign * frame["dev"]).fillna(-np.inf),
+    )
+    mean = keyed.groupby(["group", "learning_rate"])["merit"].transform("mean")
+    best = mean.groupby(keyed["group"]).transform("max")
+    rate = keyed["learning_rate"].where(mean == best).groupby(keyed["group"]).transform("min")
+    keyed["chosen"] = keyed["learning_rate"] == rate
+    return keyed.drop(columns=["group", "merit"])
+
+
+def _learning_rates(
+    study: Study, task: str, upstream: str, pack: str
+) -> dict[str, dict[int | None, float]]:
+    """Return interface → layer (or None) → learning rate, from the sweep or the study's table."""
+    if study.sweep is not None:
+        source = study.pack_dir(task, upstream, pack) / "sweep.csv"
+    else:
+        source = Path(str(study.learning_rates))
+        if not source.is_file():
+            raise StudyError(f"learning_rates: {source}: no such file")
+    frame = pd.read_csv(source)
+    frame = frame[(frame["task"] == task) & (frame["upstream"] == upstream)]
+    if "chosen" in frame:
+        frame = frame[frame["chosen"]]
+    result: dict[str, dict[int | None, float]] = {}
+    for interface in study.interfaces_in(task, upstream, pack):
+        own = frame[frame["interface"] == interface]
+        if own.empty:
+            raise StudyError(
+                f"{source}: no row for task {task!r}, upstream {upstream!r}, "
+                f"interface {interface!r}; add one, or give the study a sweep"
+            )
+        result[interface] = {
+            None if pd.isna(layer) else int(layer): float(rate)
+            for layer, rate in zip(own["layer"], own["learning_rate"], strict=True)
+        }
+    return result
+
+
+def _stamp(study: Study, cell: Cell, chosen: dict[int | None, float]) -> str:
+    """Name all that determines a cell: its slice of the study, its data, its learning rates."""
+    folder = study.features_dir(cell.upstream, study.tasks[cell.task]["corpus"])
+    data = json.loads((folder / "features.json").read_text())["digest"]
+    rates = sorted((str(layer), rate) for layer, rate in chosen.items())
+    return f"{study.fingerprint(cell)} {data} {rates}"
+
+
+def _finished(place: Path, stamp: str) -> bool:
+    path = place / "metrics.json"
+    return path.is_file() and json.loads(path.read_text())["stamp"] == stamp
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "ssl_bench": ssl_bench.__version__,
+    }
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def _resident() -> int:
+    """Peak resident memory of this process in bytes."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,31 @@
+"""Progress that suits its reader: a bar on a terminal, plain lines in a log."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sized
+from typing import TypeVar
+
+from rich.progress import track as bar
+
+T = TypeVar("T")
+
+
+def track(items: Iterable[T], label: str, every: float = 15.0) -> Iterator[T]:
+    """Yield items; show how many are done and, where the total is known, the time left."""
+    if sys.stderr.isatty():
+        yield from bar(items, description=label)
+        return
+    total = len(items) if isinstance(items, Sized) else None
+    began = said = time.monotonic()
+    for done, item in enumerate(items, start=1):
+        yield item
+        now = time.monotonic()
+        if now - said >= every:
+            said = now
+            left = f", {(now - began) / done * (total - done):.0f} s left" if total else ""
+            say(f"{label}: {done}{f' of {total}' if total else ''}{left}")
+
+
+def say(line: str) -> None:
+    """Print one line to the log at once."""
+    print(line, file=sys.stderr, flush=True)

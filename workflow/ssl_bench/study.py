@@ -1,0 +1,403 @@
+"""A study: its models, its grid, and the one place that knows paths.
+
+A study is a YAML file (``config/README.md`` explains every key). It is read here, checked strictly,
+and from then on passed as a :class:`Study`.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, get_args
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, field_validator
+
+from ssl_bench import registry
+from ssl_bench.configuration import Strict
+from ssl_bench.errors import StudyError, suggest
+
+NAME = r"^[a-z0-9][a-z0-9_.-]*$"
+Seed = Annotated[int, Field(ge=0)]
+Rate = Annotated[float, Field(gt=0)]
+SIZES = ((13, 16), (13, 768), (25, 1024), (49, 1280))
+"""(L, D) that an interface's options are tried on: an option is good if one of them takes it."""
+
+
+class Training(Strict):
+    """How a head and an interface are trained; a task's own ``training`` overrides single keys."""
+
+    steps: int = Field(500, ge=1)
+    batch_seconds: float = Field(128.0, gt=0)
+    evaluations: int = Field(5, ge=1)
+    optimizer: Literal["adam", "adamw"] = "adam"
+    weight_decay: float = Field(0.0, ge=0)
+    clip: float = Field(1.0, gt=0)
+    warmup: float = Field(0.0, ge=0, lt=1)
+    schedule: Literal["constant", "linear"] = "constant"
+    layer_weight_scale: float = Field(10.0, gt=0)
+    buckets: int = Field(4, ge=1)
+
+
+class Sweep(Strict):
+    """The learning rates every interface tries, and the seeds that each is tried with."""
+
+    learning_rates: tuple[Rate, ...] = Field(min_length=1)
+    seeds: tuple[Seed, ...] = Field((0,), min_length=1)
+    steps: float = Field(1.0, gt=0, le=1)
+
+    @field_validator("learning_rates", "seeds", mode="before")
+    @classmethod
+    def _tuple(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+
+class Cell(NamedTuple):
+    """One square of the grid."""
+
+    task: str
+    upstream: str
+    interface: str
+
+
+class Study(Strict):
+    """A checked study."""
+
+    name: str = Field(pattern=NAME)
+    title: str = ""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    cache: Literal["auto", "memory", "disk", "live"] = "auto"
+    cache_gb: float = Field(50.0, gt=0)
+    normalize: bool = True
+    job: Literal["interface", "stream"] = "interface"
+    seeds: tuple[Seed, ...] = Field(min_length=1)
+    corpora: dict[str, dict[str, Any]] = Field(min_length=1)
+    upstreams: dict[str, dict[str, Any]] = Field(min_length=1)
+    tasks: dict[str, dict[str, Any]] = Field(min_length=1)
+    interfaces: dict[str, dict[str, Any]] = Field(min_length=1)
+    training: Training = Training()
+    sweep: Sweep | None = None
+    learning_rates: str | None = None
+    similarity: dict[str, str] = {}
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _seeds(cls, value: Any) -> Any:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return tuple(range(value))
+        return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("interfaces", mode="before")
+    @classmethod
+    def _interfaces(cls, value: Any) -> Any:
+        if isinstance(value, list):
+            value = {name: {} for name in value}
+        return {k: v or {} for k, v in value.items()} if isinstance(value, dict) else value
+
+    # ---- the grid
+
+    def cells(self) -> list[Cell]:
+        """List every (task, upstream, interface) of the study."""
+        return [
+            Cell(task, upstream, interface)
+            for task in self.tasks
+            for upstream in self.upstreams
+            for interface in self.interfaces_of(task, upstream)
+        ]
+
+    def interfaces_of(self, task: str, upstream: str) -> list[str]:
+        """List the interfaces of a (task, upstream): all, less what either's own key leaves out."""
+        of_task = self.tasks[task].get("interfaces", self.interfaces)
+        of_upstream = self.upstreams[upstream].get("interfaces", self.interfaces)
+        return [name for name in self.interfaces if name in of_task and name in of_upstream]
+
+    def packs(self, task: str, upstream: str) -> list[str]:
+        """List the jobs that one (task, upstream) is split into.
+
+        ``job: stream`` trains all interfaces in one job (``all``), over features held once;
+        ``job: interface`` makes a job of each.
+        """
+        names = self.interfaces_of(task, upstream)
+        return ["all"] if self.job == "stream" and names else names
+
+    def interfaces_in(self, task: str, upstream: str, pack: str) -> list[str]:
+        """List the interfaces that one job trains."""
+        return self.interfaces_of(task, upstream) if pack == "all" else [pack]
+
+    # ---- typed entries
+
+    def corpus_config(self, name: str) -> Any:
+        """Return the corpus entry as its kind's ``Config``."""
+        return _entry("corpora", name, self.corpora[name])
+
+    def corpus_inputs(self, name: str) -> list[str]:
+        """List the files that say what a corpus is (a manifest); those missing are told later."""
+        config = self.corpus_config(name)
+        kind = registry.load("corpora", config.kind)
+        listed = kind.inputs(config) if hasattr(kind, "inputs") else []
+        return [file for file in listed if Path(file).is_file()]
+
+    def upstream_config(self, name: str) -> Any:
+        """Return the upstream entry as its kind's ``Config``."""
+        return _entry("upstreams", name, _without(self.upstreams[name], "interfaces"))
+
+    def task_config(self, name: str) -> Any:
+        """Return the task entry as its kind's ``Config``."""
+        return _entry("tasks", name, _without(self.tasks[name], "training", "interfaces"))
+
+    def training_of(self, task: str) -> Training:
+        """Return the study's training keys with the task's own on top."""
+        own = _model(Training, self.tasks[task].get("training", {}), f"tasks.{task}.training")
+        return self.training.model_copy(update=own.model_dump(exclude_unset=True))
+
+    def interface_options(self, name: str) -> tuple[str, dict[str, Any]]:
+        """Return an interface's kind (its own name unless ``kind`` says otherwise) and options."""
+        entry = self.interfaces[name]
+        return entry.get("kind", name), _without(entry, "kind")
+
+    # ---- what determines a stage's result: its slice of the study
+
+    def slice(self, task: str, upstream: str, pack: str) -> str:
+        """Return as JSON all that determines the cells of one job; a change re-runs it."""
+        corpus = self.tasks[task]["corpus"]
+        return _json(
+            {
+                "corpus": self.corpora[corpus],
+                "normalize": self.normalize,
+                "upstream": _without(self.upstreams[upstream], "interfaces"),
+                "task": _without(self.tasks[task], "training", "interfaces"),
+                "interfaces": {
+                    name: self.interfaces[name] for name in self.interfaces_in(task, upstream, pack)
+                },
+                "training": self.training_of(task).model_dump(),
+                "sweep": self.sweep.model_dump() if self.sweep else None,
+                "learning_rates": self.learning_rates,
+                "seeds": self.seeds,
+            }
+        )
+
+    def fingerprint(self, cell: Cell) -> str:
+        """Return 16 hex digits that name all that determines one cell."""
+        text = self.slice(cell.task, cell.upstream, cell.interface)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def upstream_slice(self, upstream: str) -> dict[str, Any]:
+        """Return all that determines an upstream's states."""
+        return _without(self.upstreams[upstream], "interfaces")
+
+    def uses_gpu(self) -> bool:
+        """Say whether jobs ask for a GPU: ``cuda``, or ``auto`` where the machine shows one.
+
+        Looks at the device files alone, so that a study's plan never waits for CUDA.
+        """
+        found = any(Path("/dev").glob("nvidia[0-9]*"))
+        return self.device == "cuda" or (self.device == "auto" and found)
+
+    # ---- paths
+
+    @property
+    def work(self) -> Path:
+        """What is computed on the way: corpora, features."""
+        return Path("work") / self.name
+
+    @property
+    def results(self) -> Path:
+        """What a study is run for: cells, tables, figures."""
+        return Path("results") / self.name
+
+    @property
+    def resolved(self) -> Path:
+        """The study as its jobs read it."""
+        return self.work / "study.json"
+
+    def corpus_dir(self, corpus: str) -> Path:
+        """One corpus: CutSets, table.parquet, waveforms.bin."""
+        return self.work / "corpora" / corpus
+
+    def upstream_file(self, upstream: str) -> Path:
+        """What was probed of an upstream: L, D, stride, parameters."""
+        return self.work / "upstreams" / f"{upstream}.json"
+
+    def features_dir(self, upstream: str, corpus: str) -> Path:
+        """One upstream's states of one corpus."""
+        return self.work / "features" / upstream / corpus
+
+    def pack_dir(self, task: str, upstream: str, pack: str) -> Path:
+        """What one training job writes; each cell has a folder of its own in it."""
+        return self.results / "cells" / task / upstream / pack
+
+
+def load(path: str | Path) -> Study:
+    """Read and check a study file.
+
+    Raises:
+        StudyError: the file is missing, not YAML, has an unknown key or name, or a wrong value.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise StudyError(f"{path}: no such study file")
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise StudyError(f"{path}: not UTF-8; save it with that encoding") from None
+    except yaml.YAMLError as error:
+        raise StudyError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise StudyError(f"{path}: expected a mapping of keys, found {type(raw).__name__}")
+    return parse(raw, str(path))
+
+
+def from_snakemake(config: dict[str, Any], default: str) -> Study:
+    """Return the study that Snakemake was given.
+
+    ``config`` is what ``--configfile`` and ``--config`` gave. Without a study in it the default one
+    is taken, with the given keys on top.
+    """
+    if "corpora" not in config:
+        load(default)
+        config = {**yaml.safe_load(Path(default).read_text(encoding="utf-8")), **config}
+    return parse(config, config.get("name", default))
+
+
+def save(study: Study) -> None:
+    """Write a study where its jobs read it: when a run starts, so that a plan changes nothing."""
+    text = study.model_dump_json(indent=1, exclude_none=True) + "\n"
+    if not study.resolved.is_file() or study.resolved.read_text() != text:
+        study.resolved.parent.mkdir(parents=True, exist_ok=True)
+        study.resolved.write_text(text)
+
+
+def parse(raw: dict[str, Any], source: str = "study") -> Study:
+    """Check a study given as a mapping; ``source`` names it in errors."""
+    raw = _numbers(raw)
+    study = _model(Study, raw, source)
+    try:
+        for problem in _problems(study):
+            raise StudyError(problem)
+    except StudyError as error:
+        raise StudyError(f"{source}: {error}") from None
+    return study
+
+
+def _problems(study: Study) -> Iterator[str]:
+    """Yield what the models alone cannot see; typed entries raise by themselves."""
+    for corpus in study.corpora:
+        study.corpus_config(corpus)
+    for upstream in study.upstreams:
+        study.upstream_config(upstream)
+    for task in study.tasks:
+        study.task_config(task)
+        study.training_of(task)
+        corpus = study.tasks[task]["corpus"]
+        if corpus not in study.corpora:
+            yield f"tasks.{task}.corpus: unknown {corpus!r}; {suggest(corpus, study.corpora)}"
+    for upstream, corpus in study.similarity.items():
+        if upstream not in study.upstreams:
+            yield f"similarity: unknown upstream {upstream!r}; {suggest(upstream, study.upstreams)}"
+        if corpus not in study.corpora:
+            yield f"similarity.{upstream}: unknown {corpus!r}; {suggest(corpus, study.corpora)}"
+    for axis in ("upstreams", "tasks"):
+        for name, entry in getattr(study, axis).items():
+            listed = entry.get("interfaces", [])
+            if not isinstance(listed, list):
+                yield f"{axis}.{name}.interfaces: expected a list, found {listed!r}"
+            for interface in listed:
+                if interface not in study.interfaces:
+                    hint = suggest(interface, study.interfaces)
+                    yield f"{axis}.{name}.interfaces: unknown {interface!r}; {hint}"
+    yield from _interface_problems(study)
+    for axis in ("corpora", "upstreams", "tasks", "interfaces"):
+        for name in getattr(study, axis):
+            if name == "all" or not re.match(NAME, name):
+                yield (
+                    f"{axis}.{name}: not a usable name, for it becomes a folder: lower case "
+                    "letters, digits, _ . - and not 'all'"
+                )
+    once: dict[str, tuple[float, ...]] = {"seeds": study.seeds}
+    if study.sweep is not None:
+        once |= {"sweep.seeds": study.sweep.seeds}
+        once |= {"sweep.learning_rates": study.sweep.learning_rates}
+    elif study.learning_rates is None:
+        yield "sweep: missing; give sweep, or learning_rates (a table of chosen learning rates)"
+    elif not Path(study.learning_rates).is_file():
+        yield f"learning_rates: {study.learning_rates}: no such file"
+    for key, values in once.items():
+        if len(set(values)) < len(values):
+            yield f"{key}: each once, found {list(values)}"
+
+
+def _interface_problems(study: Study) -> Iterator[str]:
+    import SSL_Interface
+
+    for name in study.interfaces:
+        given = study.interfaces[name].get("kind", name)
+        if not isinstance(given, str):
+            yield f"interfaces.{name}: kind: expected a name, found {given!r}"
+        kind, options = study.interface_options(name)
+        if kind not in SSL_Interface.names():
+            yield f"interfaces.{name}: unknown {kind!r}; {suggest(kind, SSL_Interface.names())}"
+        if options.get("layer") == "each":
+            options = {**options, "layer": 0}
+        for num_layers, dim in SIZES:
+            try:
+                SSL_Interface.create(kind, num_layers=num_layers, dim=dim, **options)
+            except (TypeError, ValueError) as error:
+                problem = f"interfaces.{name}: {error}"
+            else:
+                break
+        else:
+            yield problem
+
+
+def _numbers(value: Any) -> Any:
+    """Read ``1e-4`` as the number it is meant to be: YAML 1.1 takes it for a string."""
+    if isinstance(value, dict):
+        return {k: _numbers(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_numbers(v) for v in value]
+    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
+        return float(value)
+    return value
+
+
+def _entry(room: str, name: str, raw: dict[str, Any]) -> Any:
+    where = f"{room}.{name}"
+    if not isinstance(raw, dict) or "kind" not in raw:
+        raise StudyError(f"{where}: missing key 'kind'; known: {', '.join(registry.kinds(room))}")
+    if not isinstance(raw["kind"], str):
+        raise StudyError(f"{where}: kind: expected a name, found {raw['kind']!r}")
+    return _model(registry.load(room, raw["kind"]).Config, raw, where)
+
+
+def _model(model: type[BaseModel], values: Any, where: str) -> Any:
+    """Validate; turn pydantic's first complaint into one line that names the key."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            hint = suggest(str(first["loc"][-1]), _beside(model, first["loc"]))
+            raise StudyError(f"{where}: unknown key {key!r}; {hint}") from None
+        if first["type"] == "missing":
+            raise StudyError(f"{where}: missing key {key!r}") from None
+        message = first["msg"][0].lower() + first["msg"][1:]
+        place = f"{where}: {key}" if key else where
+        raise StudyError(f"{place}: {message}, found {first['input']!r}") from None
+
+
+def _beside(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """List the known keys of the (nested) model that the last part of ``loc`` is no key of."""
+    for part in loc[:-1]:
+        kind = model.model_fields[str(part)].annotation
+        model = next(k for k in (*get_args(kind), kind) if hasattr(k, "model_fields"))
+    return list(model.model_fields)
+
+
+def _without(entry: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {k: v for k, v in entry.items() if k not in keys}
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=list)
