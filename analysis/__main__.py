@@ -1,0 +1,98 @@
+"""``python -m analysis collect|tables|figures|report``: what the DAG's last rules call."""
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ssl_bench.errors import StudyError
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+TablesFolder = Annotated[Path, typer.Option("--tables", help="results/<study>/tables")]
+
+
+def one_line(command: Callable[..., None]) -> Callable[..., None]:
+    """Print a user's mistake as one line and exit with status 2."""
+
+    @wraps(command)
+    def run(*args: object, **options: object) -> None:
+        try:
+            command(*args, **options)
+        except StudyError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise typer.Exit(2) from None
+
+    return run
+
+
+@app.command("collect")
+@one_line
+def collect_command(
+    study: Annotated[Path, typer.Option(help="the resolved study: work/<study>/study.json")],
+) -> None:
+    """Gather the cells of a study into results/<study>/tables."""
+    from analysis.collect import collect
+
+    collect(study)
+
+
+@app.command("tables")
+@one_line
+def tables_command(
+    tables: TablesFolder,
+    out: Annotated[Path, typer.Option(help="folder for the comparison and the claims")],
+    resamples: Annotated[int, typer.Option(min=100, help="bootstrap resamples")] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="of the bootstrap")] = 0,
+) -> None:
+    """Write comparison.{csv,md,tex}, comparison_main.md and claims.{csv,md}."""
+    from analysis import captions, claims, comparison
+    from analysis.evidence import Evidence
+    from analysis.tables import load
+
+    study = load(tables)
+    evidence = Evidence(study, resamples, seed)
+    table = comparison.compare(study, evidence)
+    paths = comparison.write(table, study, out, captions.caption("comparison", study))
+    paths += claims.write(claims.claims(study, evidence), out, captions.caption("claims", study))
+    print("\n".join(map(str, paths)))
+
+
+@app.command("figures")
+@one_line
+def figures_command(
+    tables: TablesFolder,
+    out: Annotated[Path, typer.Option(help="folder for PNG, SVG and captions.json")],
+    only: Annotated[list[str] | None, typer.Option(help="one figure's name; repeatable")] = None,
+    upstream: Annotated[
+        str | None, typer.Option(help="for figures of one upstream (default: the main encoder)")
+    ] = None,
+) -> None:
+    """Write every figure as PNG (200 dpi) and SVG."""
+    from analysis import figures
+    from analysis.tables import load
+
+    print("\n".join(map(str, figures.write(load(tables), out, only or (), upstream))))
+
+
+@app.command("report")
+@one_line
+def report_command(
+    tables: TablesFolder,
+    figures: Annotated[Path, typer.Option(help="folder with the figures' PNG files")],
+    out: Annotated[Path, typer.Option(help="the HTML file")],
+) -> None:
+    """Write one self-contained HTML page."""
+    from analysis.report import report
+    from analysis.tables import load
+
+    page = report(load(tables), figures)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(page, encoding="utf-8")
+    print(out)
+
+
+if __name__ == "__main__":
+    app()

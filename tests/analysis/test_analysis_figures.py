@@ -1,0 +1,212 @@
+"""Figures, report and the command line."""
+
+import base64
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+from PIL import Image
+from typer.testing import CliRunner
+
+from analysis import captions, explore, figures
+from analysis.__main__ import app
+from analysis.evidence import Evidence
+from analysis.figures.canvas import shape
+from analysis.figures.rank_summary import ranks
+from analysis.tables import checked
+from ssl_bench.errors import StudyError
+
+
+def texts(figure):
+    return [t.get_text() for t in figure.findobj(Text) if t.get_visible() and t.get_text()]
+
+
+def overlapping(figure):
+    """Return pairs of the figure's texts that lie on each other."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    renderer = canvas.get_renderer()
+    ticks = {
+        label
+        for axes in figure.axes
+        for axis in (axes.xaxis, axes.yaxis)
+        for label in axis.get_ticklabels(which="both")
+    }
+    inside = {
+        label
+        for axes in figure.axes
+        for axis in (axes.xaxis, axes.yaxis)
+        for place, label in zip(axis.get_majorticklocs(), axis.get_majorticklabels(), strict=False)
+        if axes.axison and min(axis.get_view_interval()) <= place <= max(axis.get_view_interval())
+    }
+    boxes = []
+    for text in figure.findobj(Text):
+        drawn = text.get_visible() and (text not in ticks or text in inside)
+        if text.get_text().strip() and drawn:
+            box = text.get_window_extent(renderer)
+            if box.width > 1 and box.height > 1:
+                boxes.append((text.get_text(), box))
+    size = figure.bbox
+    found = []
+    for number, (first, a) in enumerate(boxes):
+        if a.x0 < size.x0 - 1 or a.x1 > size.x1 + 1 or a.y0 < size.y0 - 1 or a.y1 > size.y1 + 1:
+            found.append((first, "edge of the figure"))
+        for second, b in boxes[number + 1 :]:
+            width = min(a.x1, b.x1) - max(a.x0, b.x0)
+            height = min(a.y1, b.y1) - max(a.y0, b.y0)
+            if width > 1 and height > 1:
+                found.append((first, second))
+    return found
+
+
+NOT_IN_SMALL = {"layer_probes", "layer_similarity", "learning_rates"}
+
+
+@pytest.mark.parametrize("name", figures.FIGURES)
+def test_every_figure_of_a_full_study(full, name):
+    figure = figures.draw(name, full)
+    assert not any("study key" in text for text in texts(figure))
+    assert overlapping(figure) == []
+    assert figure.get_size_inches()[0] <= 9.5
+
+
+@pytest.mark.parametrize("name", figures.FIGURES)
+def test_every_figure_of_a_small_study(small, name):
+    figure = figures.draw(name, small)
+    absent = any("study key" in text for text in texts(figure))
+    assert absent == (name in NOT_IN_SMALL)
+    assert overlapping(figure) == []
+
+
+@pytest.mark.parametrize("name", figures.FIGURES)
+def test_results_alone_are_enough_not_to_crash(small_frames, name):
+    only = small_frames["results"].query("interface == 'weighted_sum' and task == 'pr'")
+    tables = checked({"results": only})
+    assert texts(figures.draw(name, tables))
+    assert captions.caption(name, tables)
+
+
+def test_heatmap_shows_the_values_of_the_table(small):
+    shown = texts(figures.draw("table1_heatmap", small))
+    means = small.results.groupby(["task", "interface"])["test"].mean()
+    assert {f"{value:.1f}" for value in means} <= set(shown)
+
+
+def test_comparison_points_are_the_improvements(small):
+    axes = figures.draw("interface_comparison", small).axes[0]
+    drawn = {
+        float(line.get_xdata()[0])
+        for line in axes.lines
+        if len(line.get_xdata()) == 1 and line.get_marker() not in ("|", "None")
+    }
+    wanted = small.errors.query("task == 'pr'").groupby("interface")["improvement"].mean()
+    assert sorted(drawn) == pytest.approx(sorted(wanted))
+
+
+def test_ranks_leave_baselines_out(full):
+    assert ranks(full).blocks == 6 * 2
+    assert ranks(full).mean.index[-1] == "pca_concat"
+
+
+@pytest.mark.parametrize("count", range(1, 14))
+def test_panels_fit(count):
+    rows, columns = shape(count)
+    assert columns <= 4
+    assert rows * columns - count < columns
+    assert shape(3, 2) == (2, 2)
+
+
+def test_captions_say_n(small, full):
+    for name in figures.FIGURES:
+        assert captions.caption(name, full)
+    assert "n = 2 seeds a cell" in captions.caption("interface_comparison", small)
+    assert "PR 120" in captions.caption("interface_comparison", small)
+    assert "SV 360" in captions.caption("comparison", small)
+
+
+def test_unknown_names_are_one_line(small):
+    with pytest.raises(StudyError, match="did you mean 'rank_summary'"):
+        figures.draw("rank_sumary", small)
+    with pytest.raises(StudyError, match="did you mean 'embedded_13'"):
+        figures.draw("table1_heatmap", small, upstream="embeded_13")
+
+
+def test_files_are_deterministic_and_200_dpi(small, tmp_path):
+    for folder in ("a", "b"):
+        figures.write(small, tmp_path / folder, ["rank_summary"])
+    for suffix in ("png", "svg"):
+        first, second = ((tmp_path / f / f"rank_summary.{suffix}").read_bytes() for f in "ab")
+        assert first == second
+    with Image.open(tmp_path / "a" / "rank_summary.png") as picture:
+        assert picture.size[0] == 1800
+        assert picture.info["dpi"][0] == pytest.approx(200, abs=1)
+
+
+def test_command_line_makes_everything_in_time(small_folder, tmp_path):
+    runner = CliRunner()
+    began = time.process_time()
+    tables = ["--tables", str(small_folder)]
+    done = runner.invoke(app, ["tables", *tables, "--out", str(tmp_path / "t")])
+    assert done.exit_code == 0, done.output
+    done = runner.invoke(app, ["figures", *tables, "--out", str(tmp_path / "f")])
+    assert done.exit_code == 0, done.output
+    assert time.process_time() - began < 25
+    legends = json.loads((tmp_path / "f" / "captions.json").read_text())
+    assert list(legends) == list(figures.FIGURES)
+    page = tmp_path / "report.html"
+    options = ["--figures", str(tmp_path / "f"), "--out", str(page)]
+    done = runner.invoke(app, ["report", *tables, *options])
+    assert done.exit_code == 0, done.output
+    html = page.read_text()
+    pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', html)
+    assert len(pictures) == len(figures.FIGURES)
+    assert base64.b64decode(pictures[0]).startswith(b"\x89PNG")
+    assert not re.search(r'(src|href)="(?!data:|#)', html), "the page must be self-contained"
+    assert "0" * 40 in html
+    assert html.count("<b>") == 4
+    assert "HConv vs weighted sum + MLP" in html
+
+
+def test_command_line_errors_are_one_line(tmp_path):
+    result = CliRunner().invoke(
+        app, ["figures", "--tables", str(tmp_path), "--out", str(tmp_path / "f")]
+    )
+    assert result.exit_code == 2
+    assert len(result.output.strip().splitlines()) == 1
+    assert not (tmp_path / "f").exists()
+
+
+def test_report_needs_its_figures(small_folder, tmp_path):
+    options = ["--tables", str(small_folder), "--figures", str(tmp_path), "--out", "unused.html"]
+    result = CliRunner().invoke(app, ["report", *options])
+    assert result.exit_code == 2
+    assert "no such figure" in result.output
+
+
+def test_import_is_light():
+    code = "import sys, analysis.__main__, analysis.figures; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ})
+
+
+def test_explore_picks_and_compares(small):
+    rows = explore.pick(small, task="pr", interface="hconv")
+    assert len(rows) == 2
+    with pytest.raises(StudyError, match="did you mean 'hconv'"):
+        explore.pick(small, interface="hconvv")
+    with pytest.raises(StudyError, match="unknown column 'tsk'"):
+        explore.pick(small, tsk="pr")
+    evidence = Evidence(small, 300)
+    result, figure = explore.difference(evidence, "pr", "embedded_13", "hconv", "weighted_sum")
+    means = small.results.query("task == 'pr'").groupby("interface")["test"].mean()
+    assert result.value == pytest.approx(means["hconv"] - means["weighted_sum"])
+    assert result.high < 0
+    assert overlapping(figure) == []
+    curve = explore.curve(small, "pr", "embedded_13", "hconv")
+    assert np.array_equal(curve.axes[0].lines[0].get_xdata(), [100, 200, 300, 400, 500])

@@ -1,0 +1,45 @@
+"""The notebooks run on any study's tables, and are stored without outputs."""
+
+import os
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+
+NAMES = ("results", "layers", "explore")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_notebook_is_stored_clean(repository, name):
+    notebook = nbformat.read(repository / "notebooks" / f"{name}.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(not cell.outputs and cell.execution_count is None for cell in code)
+    tagged = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
+    assert [cell.source for cell in tagged] == ['tables = "../results/mini/tables"']
+    source = "\n".join(cell.source for cell in code)
+    imports = [line for line in source.splitlines() if line.startswith(("import", "from"))]
+    assert imports
+    assert all("analysis" in line for line in imports)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_notebook_runs(repository, small_folder, tmp_path, monkeypatch, name):
+    roots = [repository, repository / "workflow", repository / "interfaces"]
+    known = os.environ.get("PYTHONPATH", "")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([*map(str, roots), known]))
+    out = tmp_path / f"{name}.ipynb"
+    papermill.execute_notebook(
+        repository / "notebooks" / f"{name}.ipynb",
+        out,
+        parameters={"tables": str(small_folder)},
+        cwd=repository / "notebooks",
+        progress_bar=False,
+        kernel_name="python3",
+    )
+    notebook = nbformat.read(out, as_version=4)
+    outputs = [o for cell in notebook.cells for o in cell.get("outputs", [])]
+    pictures = [o for o in outputs if "image/png" in o.get("data", {})]
+    assert len(pictures) >= {"results": 6, "layers": 3, "explore": 2}[name]
+    assert Path(out).stat().st_size > 10_000
