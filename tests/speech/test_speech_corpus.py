@@ -108,7 +108,7 @@ def test_hash_sees_labels_and_audio(exact: dict[str, CutSet], tmp_path: Path) ->
 
 
 def test_number_of_workers_changes_nothing(exact: dict[str, CutSet], tmp_path: Path) -> None:
-    cuts = prepare(config(**EXACT, workers=2), tmp_path)
+    cuts = prepare(config(**EXACT), tmp_path, workers=2)
     assert content_hash(cuts) == content_hash(exact)
 
 
@@ -223,7 +223,7 @@ def test_minutes_instead_of_a_count(tmp_path: Path) -> None:
     for workers in (1, 2):
         folder = tmp_path / str(workers)
         keys = {"recipe": "sentences", "train_minutes": 0.4, "dev": 1, "test": 1}
-        cuts = prepare(config(**keys, workers=workers), folder)
+        cuts = prepare(config(**keys), folder, workers)
         durations = [cut.duration for cut in cuts["train"]]
         assert sum(durations) >= 24 > sum(durations[:-1])
         assert [cut.id for cut in cuts["train"]] == [
