@@ -9,7 +9,7 @@ from torch import Tensor
 def weighted_norms(weights: Tensor, states: Tensor, frames: Tensor) -> Tensor:
     """Weight each layer's mean norm: (N,), (N, B, T, D), valid frames (B, T) → (N,)."""
     norms = torch.stack([state[frames].float().norm(dim=-1).mean() for state in states])
-    return weights.float() * norms
+    return weights.float().to(norms.device) * norms
 
 
 def attribution(join: Callable[[Tensor], Tensor], states: Tensor, frames: Tensor) -> Tensor:

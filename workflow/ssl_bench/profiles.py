@@ -1,5 +1,7 @@
 """How much each layer counts for a trained run."""
 
+import copy
+
 import numpy as np
 import pandas as pd
 import torch
@@ -24,12 +26,12 @@ def layer_profiles(runs: Runs, features: Features, rows: np.ndarray) -> pd.DataF
     if runs.runs[0].layer is not None or features.layers == 1:
         return pd.DataFrame(columns=columns)
     states, lengths = features.batch(rows, int(features.frames[rows].max()))
-    states = states.float()
+    states, lengths = states.float().cpu(), lengths.cpu()
     valid = torch.arange(states.shape[2], device=states.device) < lengths[:, None]
     norms = states.norm(dim=-1)[:, valid].mean(1)
     table = []
     for r, run in enumerate(runs.runs):
-        interface = runs.module(r).interface
+        interface = copy.deepcopy(runs.module(r).interface).cpu()
         share = interface.layer_profile(states, lengths)
         weights = interface.layer_weights()
         for layer in range(features.layers):
