@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -24,7 +25,7 @@ def collect(study_file: Path) -> None:
 
     study = load(study_file)
     found: dict[str, list[pd.DataFrame]] = {name: [] for name in CELL_TABLES}
-    rows, sweeps = [], []
+    rows, sweeps, versions = [], [], []
     for task in study.tasks:
         for upstream in study.upstreams:
             for pack in study.packs(task, upstream):
@@ -33,7 +34,9 @@ def collect(study_file: Path) -> None:
                     sweeps.append(pd.read_csv(folder / "sweep.csv"))
                 for interface in study.interfaces_in(task, upstream, pack):
                     cell = folder / interface
-                    rows += json.loads((cell / "metrics.json").read_text())["runs"]
+                    about = json.loads((cell / "metrics.json").read_text())
+                    rows += about["runs"]
+                    versions.append(about["versions"])
                     for name, ending in CELL_TABLES.items():
                         read = pd.read_parquet if ending == "parquet" else pd.read_csv
                         frame = read(cell / f"{name}.{ending}")
@@ -45,7 +48,10 @@ def collect(study_file: Path) -> None:
                         found[name].append(frame)
     out = study.results / "tables"
     out.mkdir(parents=True, exist_ok=True)
-    _write(pd.DataFrame(rows), out / "results.csv")
+    results = pd.DataFrame(rows)
+    _write(results, out / "results.csv")
+    origin = provenance(study.model_dump(mode="json", exclude_none=True), results, versions)
+    (study.results / "provenance.json").write_text(json.dumps(origin, indent=1) + "\n")
     _write(_stack(sweeps, SWEEP), out / "sweep.csv")
     _write(_stack(found["layer_profile"], PROFILE), out / "layer_profile.csv")
     _write(_stack(found["history"]), out / "history.csv")
@@ -59,6 +65,29 @@ def collect(study_file: Path) -> None:
         if column not in scores:
             scores[column] = None
     scores.to_parquet(out / "scores.parquet", index=False, compression="zstd")
+
+
+def provenance(
+    study: dict[str, Any], results: pd.DataFrame, versions: list[dict[str, str]]
+) -> dict[str, Any]:
+    """Return where a study's numbers came from.
+
+    Commits, devices and versions are lists: more than one means that cells were not all trained by
+    the same code on the same machine.
+    """
+    known = {name for found in versions for name in found}
+    return {
+        "cells": len(results.groupby(["task", "upstream", "interface"])),
+        "runs": len(results),
+        "training_seconds": round(float(results["seconds"].sum()), 1),
+        "git_commits": sorted(results["git_commit"].unique()),
+        "devices": sorted(results["device"].unique()),
+        "versions": {
+            name: sorted({found[name] for found in versions if name in found})
+            for name in sorted(known)
+        },
+        "study": study,
+    }
 
 
 def _stack(frames: list[pd.DataFrame], columns: list[str] | None = None) -> pd.DataFrame:

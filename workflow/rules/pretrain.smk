@@ -14,4 +14,5 @@ rule pretrain:
     params:
         config="config/pretrain.yaml",
     shell:
-        "python -m ssl_bench.pretrain run --config {params.config:q} --out models 2> {log:q}"
+        "python -m ssl_bench.pretrain run --config {params.config:q}"
+        " --work work/pretrain --out models 2> {log:q}"

@@ -2,22 +2,39 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ssl_bench.errors import StudyError
+from ssl_bench.errors import StudyError, suggest
+
+if TYPE_CHECKING:
+    from ssl_bench.study import Study
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 StudyFile = Annotated[Path, typer.Option("--study", help="The study, YAML or resolved JSON.")]
 
 
+def _read(path: Path, **names: str) -> "Study":
+    """Load a study; refuse a corpus, upstream, task or pack that it does not have."""
+    from ssl_bench.study import load
+
+    study = load(path)
+    known = {"corpus": study.corpora, "upstream": study.upstreams, "task": study.tasks}
+    for what, name in names.items():
+        if what == "pack":
+            listed = ["all", *study.interfaces_of(names["task"], names["upstream"])]
+        else:
+            listed = list(known[what])
+        if name not in listed:
+            raise StudyError(f"unknown {what} {name!r}; {suggest(name, listed)}")
+    return study
+
+
 @app.command()
 def check(study: StudyFile) -> None:
     """Check a study and print its grid."""
-    from ssl_bench.study import load
-
-    made = load(study)
+    made = _read(study)
     print(
         f"{made.name}: {len(made.tasks)} tasks × {len(made.upstreams)} upstreams, "
         f"{len(made.cells())} cells × {len(made.seeds)} seeds"
@@ -35,19 +52,19 @@ def gpus() -> None:
 @app.command()
 def corpus(study: StudyFile, name: Annotated[str, typer.Option()]) -> None:
     """Prepare a corpus: CutSets, table, packed waveforms."""
+    made = _read(study, corpus=name)
     from ssl_bench import corpus as stage
-    from ssl_bench.study import load
 
-    stage.prepare(load(study), name)
+    stage.prepare(made, name)
 
 
 @app.command()
 def upstream(study: StudyFile, name: Annotated[str, typer.Option()]) -> None:
     """Load an upstream and record its sizes."""
-    from ssl_bench.study import load
+    made = _read(study, upstream=name)
     from ssl_bench.upstream import describe
 
-    describe(load(study), name)
+    describe(made, name)
 
 
 @app.command()
@@ -57,11 +74,10 @@ def features(
     corpus: Annotated[str, typer.Option()],
 ) -> None:
     """Compute one upstream's states of one corpus."""
+    made = _read(study, upstream=upstream, corpus=corpus)
     from ssl_bench.device import lease
     from ssl_bench.features import compute
-    from ssl_bench.study import load
 
-    made = load(study)
     with lease(made.device) as device:
         compute(made, upstream, corpus, device)
 
@@ -74,10 +90,10 @@ def similarity(
     out: Annotated[Path, typer.Option()],
 ) -> None:
     """Measure how alike the layers of an upstream are."""
+    made = _read(study, upstream=upstream, corpus=corpus)
     from ssl_bench.similarity import measure
-    from ssl_bench.study import load
 
-    measure(load(study), upstream, corpus).to_csv(out, index=False)
+    measure(made, upstream, corpus).to_csv(out, index=False)
 
 
 @app.command()
@@ -88,10 +104,10 @@ def sweep(
     pack: Annotated[str, typer.Option()] = "all",
 ) -> None:
     """Try the learning rates of the cells of one job."""
+    made = _read(study, task=task, upstream=upstream, pack=pack)
     from ssl_bench.cells import sweep as stage
-    from ssl_bench.study import load
 
-    stage(load(study), task, upstream, pack)
+    stage(made, task, upstream, pack)
 
 
 @app.command()
@@ -102,10 +118,10 @@ def train(
     pack: Annotated[str, typer.Option()] = "all",
 ) -> None:
     """Train all seeds of the cells of one job and score them."""
+    made = _read(study, task=task, upstream=upstream, pack=pack)
     from ssl_bench.cells import run
-    from ssl_bench.study import load
 
-    run(load(study), task, upstream, pack)
+    run(made, task, upstream, pack)
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 
 import ssl_bench
 import SSL_Interface
-from ssl_bench import registry
+from ssl_bench.corpus import make_task
 from ssl_bench.device import lease
 from ssl_bench.errors import StudyError
 from ssl_bench.evaluation import evaluate
@@ -56,7 +56,8 @@ class Stream:
 
 def sweep(study: Study, task: str, upstream: str, pack: str) -> None:
     """Try every learning rate for each interface; write ``sweep.csv`` with the choice marked."""
-    assert study.sweep is not None
+    if study.sweep is None:
+        raise StudyError(f"sweep: the study has no sweep; it takes {study.learning_rates}")
     target = study.pack_dir(task, upstream, pack) / "sweep.csv"
     scale = study.sweep.steps
     tables = []
@@ -227,10 +228,7 @@ def _result_rows(
 def _open(study: Study, task: str, upstream: str, device: torch.device) -> Stream:
     config = study.task_config(task)
     table = pd.read_parquet(study.corpus_dir(config.corpus) / "table.parquet")
-    try:
-        made = registry.load("tasks", config.kind).Task(config, table)
-    except StudyError as error:
-        raise StudyError(f"tasks.{task}: {error}") from None
+    made = make_task(study, task, table)
     rows = {name: row for row, name in enumerate(table["id"])}
     features = open_features(study, upstream, config.corpus, device)
     return Stream(study, task, upstream, made, features, rows, study.training_of(task), device)

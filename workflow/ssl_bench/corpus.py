@@ -18,6 +18,7 @@ from ssl_bench.corpora.base import SPLITS, table
 from ssl_bench.errors import StudyError
 from ssl_bench.progress import track
 from ssl_bench.study import Study
+from ssl_bench.tasks.base import Task
 from ssl_bench.upstreams.base import SAMPLE_RATE
 
 
@@ -65,10 +66,22 @@ def _write(study: Study, name: str, folder: Path) -> None:
     frame["crc32"] = sums
     frame["start"] = np.cumsum([0, *counts[:-1]])
     frame["duration"] = frame["samples"] / SAMPLE_RATE
+    for task, entry in study.tasks.items():
+        if entry["corpus"] == name:
+            make_task(study, task, frame)  # labels that do not fit are told now, and once
     for split, subset in cuts.items():
         subset.to_file(folder / f"{split}.jsonl.gz")
     (folder / "summary.json").write_text(json.dumps(summary(frame), indent=1) + "\n")
     frame.to_parquet(folder / "table.parquet", index=False)
+
+
+def make_task(study: Study, name: str, frame: pd.DataFrame) -> Task:
+    """Make a task on the table of its corpus; raise StudyError if the labels do not fit it."""
+    config = study.task_config(name)
+    try:
+        return registry.load("tasks", config.kind).Task(config, frame)
+    except StudyError as error:
+        raise StudyError(f"tasks.{name}: {error}") from None
 
 
 def summary(frame: pd.DataFrame) -> dict[str, dict[str, float]]:
