@@ -41,6 +41,6 @@ rule tables:
         mem_mb=4000,
         runtime=60,
     params:
-        folder=f"{R}/tables",
+        folder=folder_of_input,
     shell:
         "python -m analysis tables --tables {params.folder:q} --out {params.folder:q} 2> {log:q}"

@@ -69,6 +69,14 @@ def packs(name):
     ]
 
 
+def folder_of_input(wildcards, input):
+    return Path(input[0]).parent
+
+
+def folder_of_output(wildcards, output):
+    return Path(output[0]).parent
+
+
 def everything():
     pages = [f"{R}/notebooks/{name}.html" for name in ("results", "layers", "explore")]
     return [

@@ -15,8 +15,8 @@ rule figures:
         mem_mb=4000,
         runtime=60,
     params:
-        tables=f"{R}/tables",
-        folder=f"{R}/figures",
+        tables=folder_of_input,
+        folder=folder_of_output,
     shell:
         "python -m analysis figures --tables {params.tables:q} --out {params.folder:q} 2> {log:q}"
 
@@ -63,8 +63,8 @@ rule report:
         mem_mb=2000,
         runtime=30,
     params:
-        tables=f"{R}/tables",
-        figures=f"{R}/figures",
+        tables=folder_of_input,
+        figures=lambda w, input: Path(input[-1]).parent,
     shell:
         "python -m analysis report --tables {params.tables:q} --figures {params.figures:q}"
         " --out {output:q} 2> {log:q}"

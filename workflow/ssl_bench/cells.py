@@ -150,7 +150,6 @@ def _train_cell(stream: Stream, cell: Cell, place: Path, chosen: dict[int | None
         tests = evaluate(
             group, task, stream.features, stream.rows, "test", stream.training.batch_seconds
         )
-        seconds = time.monotonic() - began
         rows += _result_rows(stream, cell, group, trained, tests)
         for one, score in zip(part, tests, strict=True):
             scores.append(score.assign(layer=one.layer, seed=one.seed))
@@ -240,7 +239,8 @@ def _maker(stream: Stream, interface: str) -> Callable[[], Joined]:
     kind, options = stream.study.interface_options(interface)
     layers = features.layers
     if options.get("layer") == "each":
-        kind, options, layers = "last", {}, 1
+        kind, layers = "last", 1
+        options = {key: value for key, value in options.items() if key != "layer"}
     options = {"normalize": False, **options}  # the stream has done it, or the study wants it raw
     try:
         first = SSL_Interface.create(kind, num_layers=layers, dim=features.dim, **options)

@@ -36,7 +36,8 @@ def resolve(wanted: str) -> str:
     return "cuda" if found and wanted != "cpu" else "cpu"
 
 
-def _slots() -> int:
+def slots() -> int:
+    """Return how many jobs may share a device (``SSL_BENCH_GPU_SLOTS``, one by default)."""
     value = os.environ.get("SSL_BENCH_GPU_SLOTS", "1")
     if not value.isdecimal() or int(value) < 1:
         raise StudyError(f"SSL_BENCH_GPU_SLOTS: expected a number from 1, found {value!r}")
@@ -49,12 +50,12 @@ def lease(wanted: str) -> Iterator[torch.device]:
     if resolve(wanted) == "cpu":
         yield torch.device("cpu")
         return
-    slots = _slots()
+    places = slots()
     folder = Path(tempfile.gettempdir()) / f"ssl-bench-gpu-{os.getuid()}"
     folder.mkdir(exist_ok=True)
     waiting = False
     while True:
-        for slot in range(slots):
+        for slot in range(places):
             for index, name in enumerate(visible()):
                 lock = FileLock(folder / f"{name.replace('/', '_')}.{slot}.lock")
                 try:

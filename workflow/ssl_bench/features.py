@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ssl_bench import registry
 from ssl_bench.corpus import Corpus
+from ssl_bench.device import slots
 from ssl_bench.progress import say, track
 from ssl_bench.study import Study
 from ssl_bench.upstreams.base import SAMPLE_RATE, Upstream
@@ -36,15 +37,16 @@ def load_upstream(study: Study, name: str, device: torch.device | str) -> Upstre
 
 
 def choose(study: Study, size: int, device: str) -> Source:
-    """Choose where ``size`` bytes of states are kept, and say why."""
+    """Choose where ``size`` bytes of states are kept, unless the study says it.
+
+    In the GPU's memory where they take at most 40 % of a job's part of it, else on disk within the
+    study's ``cache_gb``, else nowhere: encoded for every batch.
+    """
     if study.cache != "auto":
         return study.cache
-    budget = study.cache_gb * 1e9
-    if device == "cuda":
-        free = torch.cuda.mem_get_info()[1]
-        if size <= 0.4 * free:
-            return "memory"
-    return "disk" if size <= budget else "live"
+    if device == "cuda" and size <= 0.4 * torch.cuda.mem_get_info()[1] / slots():
+        return "memory"
+    return "disk" if size <= study.cache_gb * 1e9 else "live"
 
 
 def compute(study: Study, upstream: str, corpus: str, device: torch.device) -> None:
