@@ -12,7 +12,7 @@ rule corpus:
         f"{LOGS}/corpus/{{corpus}}.log",
     benchmark:
         f"{TIMES}/corpus/{{corpus}}.tsv"
-    threads: 4
+    threads: max(1, workflow.cores // len(study.corpora))
     resources:
         mem_mb=2000,
         runtime=60,

@@ -11,7 +11,7 @@ rule features:
         f"{LOGS}/features/{{upstream}}.{{corpus}}.log",
     benchmark:
         f"{TIMES}/features/{{upstream}}.{{corpus}}.tsv"
-    threads: 2
+    threads: max(1, min(8, workflow.cores // len(study.corpora)))
     resources:
         mem_mb=6000,
         runtime=240,
