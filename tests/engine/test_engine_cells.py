@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from ssl_bench import cells
 from ssl_bench.errors import StudyError
 from ssl_bench.features import open_features
+from ssl_bench.runs import Runs
 from ssl_bench.study import Study
 
 FILES = {
@@ -119,6 +120,20 @@ def test_a_training_that_diverges_stops_and_leaves_no_half_cell(ready) -> None:
     assert "1e+30" in line
     assert "\n" not in line
     assert sorted(p.name for p in study.pack_dir("ks", "mini", "all").iterdir()) == ["sweep.csv"]
+
+
+def test_a_training_that_diverges_after_its_best_is_told_too(ready, monkeypatch) -> None:
+    study = ready()
+    cells.sweep(study, "ks", "mini", "all")
+    real = Runs._update
+
+    def lost_at_the_last_step(self, *arguments) -> None:
+        real(self, *arguments)
+        self.alive[-1] &= self._steps < 4
+
+    monkeypatch.setattr(Runs, "_update", lost_at_the_last_step)
+    with pytest.raises(StudyError, match="the loss of seed 1 is not finite"):
+        cells.run(study, "ks", "mini", "all")
 
 
 def test_rates_come_from_a_table_where_there_is_no_sweep(ready, raw, tmp_path) -> None:

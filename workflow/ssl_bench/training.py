@@ -43,7 +43,8 @@ def train(
         label: names the work in progress lines.
 
     Returns:
-        Per run the best dev value (NaN if it never was finite) and its step, and the history.
+        Per run the best dev value (NaN if the run diverged, however late) and its step, and the
+        history.
     """
     ids = task.ids("train")
     position = {rows[name]: place for place, name in enumerate(ids)}
@@ -105,6 +106,7 @@ def train(
             )
         say(f"{label}: step {step} of {training.steps}, dev {task.metric} {_span(value)}")
     runs.restore(held)
+    result.dev = np.where(runs.alive.cpu().numpy(), result.dev, np.nan)
     return result
 
 
