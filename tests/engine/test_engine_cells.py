@@ -125,13 +125,13 @@ def test_a_training_that_diverges_stops_and_leaves_no_half_cell(ready) -> None:
 def test_a_training_that_diverges_after_its_best_is_told_too(ready, monkeypatch) -> None:
     study = ready()
     cells.sweep(study, "ks", "mini", "all")
-    real = Runs._update
+    real = Runs.update
 
     def lost_at_the_last_step(self, *arguments) -> None:
         real(self, *arguments)
         self.alive[-1] &= self._steps < 4
 
-    monkeypatch.setattr(Runs, "_update", lost_at_the_last_step)
+    monkeypatch.setattr(Runs, "update", lost_at_the_last_step)
     with pytest.raises(StudyError, match="the loss of seed 1 is not finite"):
         cells.run(study, "ks", "mini", "all")
 

@@ -61,21 +61,24 @@ class Runs:
             torch.manual_seed(run.seed)
             modules.append(make())
         self.runs, self.device, self.stackable = runs, device, stackable
-        params, buffers = stack_module_state(modules)
+        stacked, buffers = stack_module_state(modules)
+        # A row of parameters for each run: the optimizer works on rows, modules on views of them.
+        self._flat = torch.cat([v.detach().flatten(1) for v in stacked.values()], 1).to(device)
+        sizes = [v[0].numel() for v in stacked.values()]
         self.params: dict[str, Tensor] = {
-            k: v.detach().to(device).requires_grad_() for k, v in params.items()
+            name: part.view(value.shape).detach().requires_grad_()
+            for (name, value), part in zip(stacked.items(), self._flat.split(sizes, 1), strict=True)
         }
         self.buffers: dict[str, Tensor] = {k: v.to(device) for k, v in buffers.items()}
         self.skeleton = modules[0].to(device)
         self.alive = torch.ones(len(runs), dtype=torch.bool, device=device)
         self.clip, self.weight_decay, self.decoupled = clip, weight_decay, decoupled
         rates = torch.tensor([run.learning_rate for run in runs], device=device)
-        self._rates = {
-            name: rates * (layer_weight_scale if _is_layer_weight(name) else 1.0) for name in params
-        }
-        self._first = {k: torch.zeros_like(v) for k, v in self.params.items()}
-        self._second = {k: torch.zeros_like(v) for k, v in self.params.items()}
-        self._steps = 0
+        scales = [layer_weight_scale if _is_layer_weight(name) else 1.0 for name in stacked]
+        scale = torch.cat([torch.full((n,), s) for n, s in zip(sizes, scales, strict=True)])
+        self._rates = rates[:, None] * scale.to(device)
+        self._first, self._second = torch.zeros_like(self._flat), torch.zeros_like(self._flat)
+        self._steps = torch.zeros((), dtype=torch.float64, device=device)
 
     def __len__(self) -> int:
         return len(self.runs)
@@ -121,37 +124,40 @@ class Runs:
 
     def step(self, losses: Tensor, rate: float = 1.0) -> None:
         """Update every run by its own loss; ``losses`` (R,), ``rate`` scales all learning rates."""
-        names = list(self.params)
-        values = [self.params[name] for name in names]
-        found = torch.autograd.grad(losses.sum(), values, allow_unused=True)
+        self.update(self.gradients(losses, torch.ones_like(losses)), rate)
+
+    def gradients(self, outputs: Tensor, weights: Tensor) -> Tensor:
+        """Return the gradient of Σ outputs · weights, a row of all parameters for each run."""
+        values = list(self.params.values())
+        found = torch.autograd.grad(outputs, values, weights, allow_unused=True)
         grads = [
             torch.zeros_like(v) if g is None else g for g, v in zip(found, values, strict=True)
         ]
-        with torch.no_grad():
-            self._update(names, grads, rate)
+        return torch.cat([grad.flatten(1) for grad in grads], 1)
 
-    def _update(self, names: list[str], grads: list[Tensor], rate: float) -> None:
-        squares = [g.flatten(1).square().sum(1) if g.dim() > 1 else g.square() for g in grads]
-        norm = torch.stack(squares).sum(0).sqrt()
+    @torch.no_grad()
+    def update(self, grads: Tensor, rate: float | Tensor) -> None:
+        """Clip each run's gradient and take one step of Adam or AdamW.
+
+        All that changes from step to step is a tensor, so that a CUDA graph can be made of it.
+        """
+        norm = grads.norm(dim=1)
         self.alive &= norm.isfinite()
+        alive = self.alive[:, None]
         scale = (self.clip / (norm + 1e-6)).clamp(max=1.0)
         self._steps += 1
         first_bias = 1 - 0.9**self._steps
-        second_bias = (1 - 0.999**self._steps) ** 0.5
-        for name, grad in zip(names, grads, strict=True):
-            value, m, v = self.params[name], self._first[name], self._second[name]
-            ones = (-1,) + (1,) * (value.dim() - 1)
-            alive = self.alive.view(ones)
-            lr = (self._rates[name] * rate).view(ones)
-            grad = torch.where(alive, grad * scale.view(ones), 0.0)
-            if self.weight_decay and not self.decoupled:
-                grad = grad + self.weight_decay * value
-            m.lerp_(grad, 0.1)
-            v.mul_(0.999).addcmul_(grad, grad, value=0.001)
-            change = lr * (m / first_bias) / (v.sqrt() / second_bias + 1e-8)
-            if self.weight_decay and self.decoupled:
-                change = change + lr * self.weight_decay * value
-            value.sub_(torch.where(alive, change, 0.0))
+        second_bias = (1 - 0.999**self._steps).sqrt()
+        lr = self._rates * rate
+        grads = torch.where(alive, grads * scale[:, None], 0.0)
+        if self.weight_decay and not self.decoupled:
+            grads = grads + self.weight_decay * self._flat
+        self._first.lerp_(grads, 0.1)
+        self._second.mul_(0.999).addcmul_(grads, grads, value=0.001)
+        change = lr * (self._first / first_bias) / (self._second.sqrt() / second_bias + 1e-8)
+        if self.weight_decay and self.decoupled:
+            change = change + lr * self.weight_decay * self._flat
+        self._flat.sub_(torch.where(alive, change, 0.0))
 
     def snapshot(self) -> dict[str, Tensor]:
         """Copy the stacked parameters."""

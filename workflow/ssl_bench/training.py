@@ -1,6 +1,7 @@
 """The loop: a batch of runs over one stream of features, selected on dev."""
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from ssl_bench.features import Features
 from ssl_bench.progress import say, track
 from ssl_bench.runs import Runs
 from ssl_bench.sampling import training_batches
+from ssl_bench.steps import make_step
 from ssl_bench.study import Training
 from ssl_bench.tasks.base import Task
 
@@ -47,9 +49,10 @@ def train(
         history.
     """
     ids = task.ids("train")
-    position = {rows[name]: place for place, name in enumerate(ids)}
     targets, target_lengths = padded([task.target(name) for name in ids], features.device)
     train_rows = np.array([rows[name] for name in ids])
+    position = torch.full((train_rows.max() + 1,), -1)
+    position[train_rows] = torch.arange(len(ids))
     batches = training_batches(
         train_rows,
         features.frames[train_rows],
@@ -61,6 +64,7 @@ def train(
     layers = None
     if runs.runs[0].layer is not None:
         layers = np.array([run.layer for run in runs.runs])
+    advance = make_step(runs)
     sign = 1.0 if task.higher_is_better else -1.0
     best = np.full(len(runs), -np.inf)
     result = Trained(np.full(len(runs), np.nan), np.zeros(len(runs), int))
@@ -70,15 +74,9 @@ def train(
     since = 0
     for step, batch in enumerate(track(list(batches), label), start=1):
         states, lengths = features.batch(batch.rows, batch.width, layers)
-        outputs, out_lengths = runs.forward(states, lengths, training=True, shared=False)
-        place = torch.tensor([[position[row] for row in own] for own in batch.rows])
-        place = place.to(features.device).flatten()
-        losses = task.loss(
-            outputs.flatten(0, 1), out_lengths.flatten(), targets[place], target_lengths[place]
-        )
-        losses = losses.view(len(runs), -1).mean(1)
-        runs.step(losses, _rate(training, step))
-        mean_loss += losses.detach()
+        place = position[torch.from_numpy(batch.rows)].flatten().to(features.device)
+        losses = partial(_losses, task, targets[place], target_lengths[place])
+        mean_loss += advance(states, lengths, losses, _rate(training, step))
         since += 1
         if step not in marks:
             continue
@@ -108,6 +106,14 @@ def train(
     runs.restore(held)
     result.dev = np.where(runs.alive.cpu().numpy(), result.dev, np.nan)
     return result
+
+
+def _losses(
+    task: Task, targets: Tensor, target_lengths: Tensor, outputs: Tensor, lengths: Tensor
+) -> Tensor:
+    """Mean loss of every run (R,), from outputs (R, B, …) and the targets of all R · B examples."""
+    each = task.loss(outputs.flatten(0, 1), lengths.flatten(), targets, target_lengths)
+    return each.view(len(outputs), -1).mean(1)
 
 
 def padded(targets: list[Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
