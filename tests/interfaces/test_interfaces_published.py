@@ -105,6 +105,72 @@ def test_outputs(num_layers, normalize):
     torch.testing.assert_close(convolved(states), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("dim", [48, 35])
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (1, 2), (2, 2), (4, 3), (7, 3), (5, 4)])
+@pytest.mark.parametrize("num_layers", [4, 13, 25])
+def test_hconv_of_other_kernels_and_strides(num_layers, kernel, stride, dim):
+    torch.manual_seed(num_layers)
+    states = torch.randn(num_layers, 1, 3, dim)
+    convolved = interfaces.HierarchicalConvInterface(
+        configs.HierarchicalConvInterfaceConfig(
+            upstream_layer_num=num_layers,
+            upstream_feat_dim=dim,
+            conv_kernel_size=kernel,
+            conv_kernel_stride=stride,
+        )
+    )
+    expected = published_hconv(states, convolved.state_dict(), dim, kernel, stride)
+    assert expected.shape[-1] == convolved.output_dim <= dim
+    torch.testing.assert_close(convolved(states), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_another_output_dim_projects():
+    sizes = {"upstream_layer_num": 13, "upstream_feat_dim": 48}
+    states = torch.randn(13, 2, 3, 48)
+    natural, wide = (
+        interfaces.HierarchicalConvInterface(
+            configs.HierarchicalConvInterfaceConfig(**sizes, output_dim=width)
+        )
+        for width in (None, 60)
+    )
+    assert list(wide.state_dict())[-2:] == ["projection.weight", "projection.bias"]
+    natural.load_state_dict(
+        {key: value for key, value in wide.state_dict().items() if key.startswith("transforms")}
+    )
+    projected = F.linear(natural(states), wide.projection.weight, wide.projection.bias)
+    torch.testing.assert_close(wide(states), projected)
+
+
+def test_published_configuration_is_kept():
+    config = configs.HierarchicalConvInterfaceConfig(upstream_feat_dim=48)
+    interface = interfaces.HierarchicalConvInterface(config)
+    assert interface.config is config
+    assert interface.name == "hconv"
+
+
+def test_own_subclass_in_the_published_way():
+    base = interfaces.baseInterface.BaseInterface
+
+    class Loudest(base):
+        def interface_forward(self, stacked_hs):
+            return stacked_hs.amax(0)
+
+    class Scaled(interfaces.WeightSumInterface):
+        def interface_forward(self, stacked_hs):
+            return 2 * super().interface_forward(stacked_hs)
+
+    sizes = {"upstream_layer_num": 3, "upstream_feat_dim": 8, "normalize": True}
+    states = torch.randn(3, 2, 5, 8)
+    normed = F.layer_norm(states, (8,))
+    loudest = Loudest(configs.BaseInterfaceConfig(**sizes))
+    assert torch.equal(loudest(stacked_hs=states), normed.amax(0))
+    assert not loudest(states, torch.tensor([5, 2]))[1, 2:].any()
+    scaled = Scaled(configs.WeightedSumInterfaceConfig(**sizes))
+    torch.testing.assert_close(scaled(states), 2 * normed.mean(0))
+    with pytest.raises(SSL_Interface.InterfaceError, match=r"states: expected \(3, B, T, 8\)"):
+        loudest(states[:2])
+
+
 def test_single_layer():
     config = configs.SingleLayerInterfaceConfig(upstream_layer_num=3, upstream_feat_dim=4)
     states = torch.randn(3, 1, 2, 4)
@@ -121,6 +187,11 @@ def test_where_it_ended_the_process():
     assert make(upstream_layer_num=25, output_dim=1024).output_dim == 1024
     with pytest.raises(SSL_Interface.InterfaceError, match="hconv: layers: expected at least 2"):
         make(upstream_layer_num=1)
+    with pytest.raises(
+        SSL_Interface.InterfaceError,
+        match="hconv: upstream_layer_num: expected at least 3, the stride, found 2",
+    ):
+        make(upstream_layer_num=2)
     with pytest.raises(SSL_Interface.InterfaceError, match="hconv: channel_change_strategy"):
         make(channel_change_strategy="halve")
     small = configs.WeightedSumInterfaceConfig(upstream_layer_num=3, upstream_feat_dim=4)
