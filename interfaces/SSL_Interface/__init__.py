@@ -16,9 +16,11 @@ published with that paper (``SSL_Interface.configs``, ``SSL_Interface.interfaces
 from SSL_Interface import configs, interfaces
 from SSL_Interface.base import Interface, InterfaceConfig
 from SSL_Interface.errors import InterfaceError
+from SSL_Interface.featurizer import Featurizer
 from SSL_Interface.registry import create, find, names
 
 __all__ = [
+    "Featurizer",
     "Interface",
     "InterfaceConfig",
     "InterfaceError",
