@@ -19,6 +19,8 @@ from SSL_Interface.errors import InterfaceError
 from SSL_Interface.featurizer import Featurizer
 from SSL_Interface.registry import create, find, names
 
+from_pretrained = Interface.from_pretrained
+
 __all__ = [
     "Featurizer",
     "Interface",
@@ -27,6 +29,7 @@ __all__ = [
     "configs",
     "create",
     "find",
+    "from_pretrained",
     "interfaces",
     "names",
 ]

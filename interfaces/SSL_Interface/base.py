@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from SSL_Interface.errors import InterfaceError
 from SSL_Interface.profiles import attribution, shares, weighted_norms
+from SSL_Interface.sharing import Shareable
 
 States = Tensor | Sequence[Tensor]
 """Hidden states: (L, B, T, D), or L tensors (B, T, D)."""
@@ -34,7 +35,7 @@ class InterfaceConfig:
     normalize: bool = True
 
 
-class Interface(nn.Module):
+class Interface(Shareable, nn.Module):
     """Join the hidden layers of an upstream: states (L, B, T, D) → features (B, T, output_dim).
 
     A subclass sets ``Config``, defines :meth:`join` and :meth:`macs_per_frame`, and passes its

@@ -26,7 +26,7 @@ def find(name: str) -> type[Interface]:
             define exactly one.
     """
     if name not in names():
-        raise InterfaceError("interface", _one_of(name, names()), repr(name))
+        raise InterfaceError("interface", one_of(name, names()), repr(name))
     module = importlib.import_module(f"{interfaces.__name__}.{name}")
     classes = [
         kind
@@ -55,10 +55,11 @@ def create(name: str, num_layers: int = 13, dim: int = 768, **options: Any) -> I
     known = [option for option in known if option not in ("num_layers", "dim")]
     for option in options:
         if option not in known:
-            raise InterfaceError(f"{name}: option", _one_of(option, known), repr(option))
+            raise InterfaceError(f"{name}: option", one_of(option, known), repr(option))
     return kind(kind.Config(num_layers=num_layers, dim=dim, **options))
 
 
-def _one_of(name: str, known: list[str]) -> str:
+def one_of(name: str, known: list[str]) -> str:
+    """Say which names there are and which is nearest, for an error."""
     near = get_close_matches(str(name), known, n=1, cutoff=0.5)
     return f"one of {', '.join(known)}" + (f" (did you mean {near[0]!r}?)" if near else "")

@@ -1,0 +1,116 @@
+"""huggingface_hub's mixin around an interface. Imported by ``sharing`` when it is used."""
+
+import inspect
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin, hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, HFValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, contiguous_format
+
+from SSL_Interface.base import Interface
+from SSL_Interface.errors import InterfaceError
+from SSL_Interface.sharing import CONFIG, WEIGHTS, describe
+
+CARD = "README.md"
+
+
+def save(interface: Interface, folder: Path) -> None:
+    """Write the files aside, then move them into the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".saving-", dir=folder) as aside:
+        written = Path(aside) / "files"
+        _Hub(interface).save_pretrained(written, config=describe(interface))
+        if not (folder / CARD).exists():
+            (written / CARD).replace(folder / CARD)
+        # Without its config, the folder is not loaded while the weights are exchanged.
+        (folder / CONFIG).unlink(missing_ok=True)
+        (written / WEIGHTS).replace(folder / WEIGHTS)
+        (written / CONFIG).replace(folder / CONFIG)
+
+
+def push(interface: Interface, repo_id: str, **options: Any) -> str:
+    """Upload the files in one commit and return its address."""
+    return _Hub(interface).push_to_hub(repo_id, config=describe(interface), **options)
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """Read tensors onto the CPU.
+
+    Raises:
+        InterfaceError: it is no safetensors file.
+    """
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise InterfaceError(str(path), "a safetensors file", error) from error
+    # They lie in the mapped file at any offset; in torch's own memory, which is aligned, products
+    # round as they did before saving.
+    return {key: tensor.clone() for key, tensor in tensors.items()}
+
+
+def fetch(repo_id: str, name: str, **options: Any) -> Path:
+    """Download one file into the hub's cache.
+
+    Raises:
+        InterfaceError: there is no such repository or file, or no way to the hub.
+    """
+    try:
+        return Path(hf_hub_download(repo_id, name, **options))
+    except (OSError, EntryNotFoundError, HFValidationError) as error:
+        why = str(error).strip().partition("\n")[0]
+        raise InterfaceError(
+            "from_pretrained", f"a folder, or {name} of a hub repository", f"{repo_id!r} ({why})"
+        ) from error
+
+
+class _Hub(ModelHubMixin):
+    """What the mixin is to write of an interface: its tensors and its card."""
+
+    def __init__(self, interface: Interface) -> None:
+        self.interface = interface
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        # Cloned, since tensors that share memory cannot be saved.
+        tensors = {
+            key: tensor.detach().clone(memory_format=contiguous_format)
+            for key, tensor in self.interface.state_dict().items()
+        }
+        save_file(tensors, save_directory / WEIGHTS, metadata={"format": "pt"})
+
+    def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
+        interface, name = self.interface, describe(self.interface)["interface"]
+        purpose = (inspect.getdoc(type(interface)) or "").partition("\n")[0]
+        data = ModelCardData(library_name="SSL_Interface", tags=["speech", "ssl-interface"])
+        everything = len(interface.layers) == interface.num_layers
+        return ModelCard(
+            f"""---
+{data.to_yaml()}
+---
+
+# {name}
+
+An interface of the library `SSL_Interface`: it joins the hidden states of a self-supervised speech
+model into the features that a task head reads.
+
+{purpose}
+
+| | |
+|---|---|
+| states that it takes | {interface.num_layers} layers × batch × frames × {interface.dim} |
+| layers that it joins | {"all" if everything else ", ".join(map(str, interface.layers))} |
+| normalises the states first | {"yes" if interface.normalize else "no"} |
+| features that it gives | batch × frames × {interface.output_dim} |
+| trainable parameters | {interface.parameter_count():,} |
+
+```python
+import SSL_Interface
+
+interface = SSL_Interface.from_pretrained("this folder, or its id on the hub")
+features = interface(states, lengths)
+```
+"""
+        )

@@ -1,0 +1,322 @@
+"""Saving, loading and sharing: the whole registry there and back, and what can be wrong."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import torch
+from huggingface_hub import ModelCard, hub_mixin
+from safetensors.torch import load_file, save_file
+
+import SSL_Interface
+from SSL_Interface import Interface, InterfaceError, _hub, configs, interfaces
+
+FILES = ["README.md", "config.json", "model.safetensors"]
+
+
+@pytest.fixture
+def saved(tmp_path, build):
+    """A saved hconv of 3 layers of width 6."""
+    folder = tmp_path / "saved"
+    build("hconv", 3, 6).save_pretrained(folder)
+    return folder
+
+
+def edit(folder, **keys):
+    """Change keys of config.json; None removes one."""
+    path = folder / "config.json"
+    described = json.loads(path.read_text()) | keys
+    path.write_text(json.dumps({k: v for k, v in described.items() if v is not None}))
+
+
+@pytest.mark.parametrize("name", SSL_Interface.names())
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+def test_round_trip(name, dtype, build, draw, tmp_path):
+    interface = build(name, 7, 12, layers=[0, 2, 3, -1], normalize=False).to(dtype)
+    interface.save_pretrained(tmp_path / "deep" / "folder")
+    assert sorted(path.name for path in (tmp_path / "deep" / "folder").iterdir()) == FILES
+    loaded = SSL_Interface.from_pretrained(tmp_path / "deep" / "folder")
+    assert type(loaded) is type(interface)
+    assert loaded.config == interface.config
+    assert not loaded.training
+    states, lengths = draw(7, 2, 5, 12).to(dtype), torch.tensor([5, 3])
+    assert torch.equal(loaded(states, lengths), interface.eval()(states, lengths))
+    for key, value in interface.state_dict().items():
+        found = loaded.state_dict()[key]
+        assert found.dtype == value.dtype
+        assert torch.equal(found, value)
+    assert [p.requires_grad for p in loaded.parameters()] == [True] * len([*loaded.parameters()])
+
+
+@pytest.mark.parametrize(
+    "interface",
+    [
+        interfaces.WeightSumInterface(configs.WeightedSumInterfaceConfig("label", 3, 6, True)),
+        interfaces.SingleLayerInterface(
+            configs.SingleLayerInterfaceConfig(
+                upstream_layer_num=3, upstream_feat_dim=6, selected_layer=1
+            )
+        ),
+        interfaces.HierarchicalConvInterface(
+            configs.HierarchicalConvInterfaceConfig(
+                upstream_layer_num=3, upstream_feat_dim=6, output_dim=5
+            )
+        ),
+    ],
+    ids=lambda interface: type(interface).__name__,
+)
+def test_published_classes(interface, tmp_path):
+    interface.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["interface"] == (
+        type(interface).__name__
+    )
+    loaded = SSL_Interface.from_pretrained(str(tmp_path))
+    assert type(loaded) is type(interface)
+    assert loaded.config == interface.config
+    states = torch.randn(3, 1, 4, 6)
+    assert torch.equal(loaded(states), interface(states))
+    parent = SSL_Interface.find(interface.name)
+    assert type(parent.from_pretrained(tmp_path)) is type(interface)
+
+
+def test_unfitted_stays_unfitted(tmp_path):
+    SSL_Interface.create("pca_concat", 3, 6).save_pretrained(tmp_path)
+    with pytest.raises(InterfaceError, match="fit_batch and fit_finish first"):
+        SSL_Interface.from_pretrained(tmp_path)(torch.zeros(3, 1, 1, 6))
+
+
+def test_a_class_takes_its_own(saved):
+    hconv = SSL_Interface.find("hconv")
+    assert type(hconv.from_pretrained(saved)) is hconv
+    assert type(Interface.from_pretrained(saved)) is hconv
+    with pytest.raises(InterfaceError, match=r"interface: expected 'weighted_sum', found 'hconv'"):
+        SSL_Interface.find("weighted_sum").from_pretrained(saved)
+    with pytest.raises(InterfaceError, match=r"expected 'HierarchicalConvInterface', found 'hco"):
+        interfaces.HierarchicalConvInterface.from_pretrained(saved)
+
+
+class Loudest(Interface):
+    def join(self, states):
+        return states.amax(0)
+
+
+def test_a_class_of_ones_own(tmp_path):
+    interface = Loudest(Loudest.Config(num_layers=3, dim=6))
+    interface.save_pretrained(tmp_path)
+    assert type(Loudest.from_pretrained(tmp_path)) is Loudest
+    with pytest.raises(InterfaceError, match=r"interface: expected one of .*, found 'Loudest'"):
+        SSL_Interface.from_pretrained(tmp_path)
+
+
+def test_views_and_transposed_tensors_are_saved(tmp_path, build, draw):
+    interface, states = build("concat", 3, 6), draw(3, 1, 4, 6)
+    shared = torch.randn(19, 6, dtype=torch.float64)
+    interface.projection.weight = torch.nn.Parameter(shared[:18].T)
+    interface.projection.bias = torch.nn.Parameter(shared[18])
+    interface.save_pretrained(tmp_path)
+    torch.testing.assert_close(SSL_Interface.from_pretrained(tmp_path)(states), interface(states))
+
+
+def test_saving_again(saved, build, draw):
+    (saved / "README.md").write_text("my own words")
+    (saved / "notes.txt").write_text("kept")
+    interface = build("weighted_sum", 3, 6)
+    interface.save_pretrained(saved)
+    assert sorted(path.name for path in saved.iterdir()) == [*FILES, "notes.txt"]
+    assert (saved / "README.md").read_text() == "my own words"
+    states = draw(3, 1, 4, 6)
+    assert torch.equal(SSL_Interface.from_pretrained(saved)(states), interface(states))
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_nothing_is_left_half_written(saved, tmp_path, build, monkeypatch, new):
+    def full(*_, **__):
+        raise OSError("no space left")
+
+    folder = tmp_path / "new" if new else saved
+    before = {path.name: path.read_bytes() for path in folder.glob("*")}
+    monkeypatch.setattr(_hub, "save_file", full)
+    with pytest.raises(OSError, match="no space"):
+        build("mean", 3, 6).save_pretrained(folder)
+    assert {path.name: path.read_bytes() for path in folder.glob("*")} == before
+
+
+def test_a_folder_left_half_way_does_not_load(saved, build, monkeypatch):
+    replace = Path.replace
+
+    def stops(self, target):
+        if Path(target).name == "config.json":
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", stops)
+    with pytest.raises(KeyboardInterrupt):
+        build("hconv", 3, 6, seed=1).save_pretrained(saved)
+    with pytest.raises(InterfaceError, match=r"expected config\.json"):
+        SSL_Interface.from_pretrained(saved)
+
+
+def test_card(saved, tmp_path):
+    card = ModelCard.load(saved / "README.md")
+    assert card.data.library_name == "SSL_Interface"
+    assert "| states that it takes | 3 layers × batch × frames × 6 |" in card.text
+    assert "| trainable parameters | 186 |" in card.text
+    SSL_Interface.create("last", 13, 6).save_pretrained(tmp_path)
+    assert "| layers that it joins | 12 |" in (tmp_path / "README.md").read_text()
+
+
+def change(folder, **tensors):
+    path = folder / "model.safetensors"
+    loaded = load_file(path) | tensors
+    save_file({k: v for k, v in loaded.items() if v is not None}, path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "config.json").unlink(), r"expected config.json in '.*saved', found none"),
+        (lambda f: (f / "model.safetensors").unlink(), r"expected model.safetensors in '.*', foun"),
+        (lambda f: (f / "config.json").write_text("{"), r"config.json: expected JSON, found"),
+        (lambda f: (f / "config.json").write_bytes(b"\xff"), r"config.json: expected JSON"),
+        (lambda f: (f / "config.json").write_text("[]"), r"expected the keys .*, found list"),
+        (lambda f: edit(f, version=None), r"expected the keys version, .*, found 'interface'"),
+        (lambda f: edit(f, version=2), r"config.json: version: expected 1, found 2"),
+        (lambda f: edit(f, options=[1]), r"options: expected of type dict, found \[1\]"),
+        (lambda f: edit(f, interface="hcomv"), r"did you mean 'hconv'\?\), found 'hcomv'"),
+        (lambda f: edit(f, interface="WeightSumInterfaces"), r"did you mean 'WeightSumInterface'"),
+        (lambda f: edit(f, options={"num_layer": 3}), r"option: .* mean 'num_layers'\?\), found"),
+        (lambda f: edit(f, options={"num_layers": 3}), r"hconv: .*: expected 'dim', found no such"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"no"), r"expected a safetensors file"),
+        (
+            lambda f: change(f, **{"transforms.0.bias": None}),
+            r"hconv: model.safetensors: expected a tensor 'transforms.0.bias', found only 'tran",
+        ),
+        (
+            lambda f: change(f, more=torch.ones(1)),
+            r"expected only 'transforms.*, found also 'more'",
+        ),
+        (
+            lambda f: change(f, **{"transforms.0.bias": torch.ones(7)}),
+            r"expected transforms.0.bias \(6,\) like torch.float32, found \(7,\) of torch.float32",
+        ),
+        (
+            lambda f: change(f, **{"transforms.0.bias": torch.ones(6, dtype=torch.int64)}),
+            r"found \(6,\) of torch.int64",
+        ),
+    ],
+)
+def test_damaged_folders(saved, damage, message):
+    damage(saved)
+    with pytest.raises(InterfaceError, match=message) as caught:
+        SSL_Interface.from_pretrained(saved)
+    assert "\n" not in str(caught.value)
+
+
+def test_options_that_came_later_take_their_defaults(saved):
+    described = json.loads((saved / "config.json").read_text())
+    del described["options"]["stride"]
+    edit(saved, **described)
+    assert SSL_Interface.from_pretrained(saved).stride == 3
+
+
+@pytest.mark.parametrize("source", ["./nowhere", "a/b/c", Path("nowhere")], ids=str)
+def test_no_such_folder(source):
+    with pytest.raises(InterfaceError, match=r"expected a folder or a hub id, found no folder"):
+        SSL_Interface.from_pretrained(source)
+
+
+def test_a_file_in_the_way(saved):
+    with pytest.raises(InterfaceError, match=r"expected a folder, found the file '.*config.json'"):
+        SSL_Interface.create("mean").save_pretrained(saved / "config.json")
+
+
+class Hub:
+    """A hub in a folder: what the mixin's client and the download function are replaced by."""
+
+    def __init__(self, root):
+        self.root = root
+        self.calls = []
+
+    def create_repo(self, repo_id, **options):
+        self.calls.append(options)
+        return huggingface_hub.RepoUrl(f"https://huggingface.co/{repo_id}")
+
+    def upload_folder(self, repo_id, folder_path, **options):
+        self.calls.append(options)
+        shutil.copytree(folder_path, self.root / repo_id)
+        return f"https://huggingface.co/{repo_id}/commit/1"
+
+    def download(self, repo_id, name, **options):
+        self.calls.append(options)
+        path = self.root / repo_id / name
+        if not path.is_file():
+            raise huggingface_hub.errors.EntryNotFoundError(f"404: no {name}\nsecond line")
+        return str(path)
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    hub = Hub(tmp_path / "hub")
+    monkeypatch.setattr(hub_mixin, "HfApi", lambda token=None: hub)
+    monkeypatch.setattr(_hub, "hf_hub_download", hub.download)
+    return hub
+
+
+def test_to_a_hub_and_back(hub, build, draw, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    interface = build("cls_pooling", 3, 6)
+    address = interface.push_to_hub("someone/pooling", private=True, commit_message="First")
+    assert address == "https://huggingface.co/someone/pooling/commit/1"
+    assert sorted(path.name for path in (hub.root / "someone" / "pooling").iterdir()) == FILES
+    assert hub.calls[0]["private"] is True
+    assert hub.calls[1]["commit_message"] == "First"
+    loaded = SSL_Interface.from_pretrained("someone/pooling", revision="main")
+    assert hub.calls[2:] == [{"revision": "main"}] * 2
+    states = draw(3, 2, 4, 6)
+    assert torch.equal(loaded(states), interface.eval()(states))
+    with pytest.raises(InterfaceError, match=r"or config.json of a hub repository, .*404: no conf"):
+        SSL_Interface.from_pretrained("someone/else")
+
+
+def test_from_the_cache_of_the_hub(tmp_path, build, draw):
+    """The real download function, on a cache laid out as it lays it out."""
+    interface, commit = build("hconv", 3, 6), "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "models--someone--hconv"
+    interface.save_pretrained(repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    offline = {"cache_dir": tmp_path, "local_files_only": True}
+    loaded = SSL_Interface.from_pretrained("someone/hconv", **offline)
+    states = draw(3, 2, 4, 6)
+    assert torch.equal(loaded(states), interface(states))
+    with pytest.raises(InterfaceError, match=r"found 'someone/nothing' \("):
+        SSL_Interface.from_pretrained("someone/nothing", **offline)
+    with pytest.raises(InterfaceError, match=r"found 'not an id' \("):
+        SSL_Interface.from_pretrained("not an id")
+
+
+@pytest.mark.parametrize("package", ["huggingface_hub", "safetensors"])
+def test_without_the_packages(saved, package, monkeypatch):
+    for name in [name for name in sys.modules if name.split(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(sys.modules, "SSL_Interface._hub")
+    monkeypatch.setitem(sys.modules, package, None)
+    for action in (
+        lambda: SSL_Interface.from_pretrained(saved),
+        lambda: SSL_Interface.create("mean").save_pretrained(saved),
+        lambda: SSL_Interface.create("mean").push_to_hub("someone/mean"),
+    ):
+        with pytest.raises(InterfaceError, match=rf"pip install both.*no package '{package}"):
+            action()
+
+
+def test_importing_the_library_imports_neither():
+    code = (
+        "import sys, SSL_Interface; from SSL_Interface import sharing; "
+        "sys.exit(bool({'huggingface_hub', 'safetensors'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
