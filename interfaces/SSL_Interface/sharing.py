@@ -12,7 +12,7 @@ when it is used: the library itself needs torch only.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from importlib import import_module
 from pathlib import Path
@@ -56,7 +56,7 @@ class Shareable:
                 ``token``, ``branch`` or ``commit_message``.
 
         Raises:
-            InterfaceError: a package is missing.
+            InterfaceError: a package is missing. What the hub refuses is huggingface_hub's error.
         """
         return _hub().push(cast("Interface", self), repo_id, **options)
 
@@ -86,11 +86,12 @@ class Shareable:
 
 def describe(interface: "Interface") -> dict[str, Any]:
     """Return what ``config.json`` says of an interface."""
-    return {
-        "version": VERSION,
-        "interface": saved_name(type(interface)),
-        "options": asdict(interface.config),
+    options = {
+        name: list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+        for name, value in asdict(interface.config).items()
     }
+    kind = saved_name(type(interface))
+    return {"version": VERSION, "interface": kind, "options": options}
 
 
 def saved_name(kind: "type[Interface]") -> str:

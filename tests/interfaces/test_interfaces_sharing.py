@@ -83,6 +83,12 @@ def test_published_classes(interface, tmp_path):
     assert type(parent.from_pretrained(tmp_path)) is type(interface)
 
 
+@pytest.mark.parametrize("layers", [range(1, 3), (2, 0)], ids=str)
+def test_any_sequence_of_layers(layers, tmp_path):
+    SSL_Interface.create("mean", 3, 6, layers=layers).save_pretrained(tmp_path)
+    assert SSL_Interface.from_pretrained(tmp_path).layers == tuple(layers)
+
+
 def test_unfitted_stays_unfitted(tmp_path):
     SSL_Interface.create("pca_concat", 3, 6).save_pretrained(tmp_path)
     with pytest.raises(InterfaceError, match="fit_batch and fit_finish first"):
