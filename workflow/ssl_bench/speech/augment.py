@@ -21,7 +21,8 @@ _SMALLEST = 1e-12  # mean square under which a signal counts as silent
 def power(samples: np.ndarray) -> float:
     """Return the mean square."""
     samples = np.asarray(samples, dtype=np.float64)
-    return float(samples @ samples) / len(samples)
+    # Not a dot product: BLAS would use threads, which wait for each other while processes compete.
+    return float(np.einsum("i,i->", samples, samples)) / len(samples)
 
 
 def coloured_noise(rng: np.random.Generator, count: int, slope: float) -> np.ndarray:
