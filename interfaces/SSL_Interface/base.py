@@ -85,20 +85,29 @@ class Interface(Shareable, nn.Module):
         Raises:
             InterfaceError: rank, L, D or lengths do not fit.
         """
-        features = self.join(self.prepare(states, lengths))
+        prepared = self.prepare(states, lengths)
         if lengths is None:
-            return features
-        return features.masked_fill(~valid(lengths, features)[..., None], 0.0)
+            return self.join_valid(prepared)
+        frames = valid(lengths, prepared[0])
+        return self.join_valid(prepared, frames).masked_fill(~frames[..., None], 0.0)
 
     def join(self, states: Tensor) -> Tensor:
         """Join selected, normalised states (N, B, T, D), N = len(layers) → (B, T, output_dim)."""
         raise NotImplementedError
 
+    def join_valid(self, states: Tensor, frames: Tensor | None = None) -> Tensor:
+        """:meth:`join` for an interface that looks beyond a frame; override it only for that.
+
+        ``frames`` (B, T) says which are not padding; None: all. What it gives for padding does
+        not matter, :meth:`forward` sets that to zero.
+        """
+        return self.join(states)
+
     def macs_per_frame(self) -> int:
         """Multiply-accumulates that :meth:`join` spends on one frame.
 
         Counted are sums over layers and matrix products; not biases, activations, normalisation,
-        nor products of parameters with each other, which are paid once a batch.
+        nor what is paid once an utterance or once a batch, such as products of parameters.
         """
         raise NotImplementedError
 
@@ -151,7 +160,7 @@ class Interface(Shareable, nn.Module):
             weights = self.mixing_weights()
             assert weights is not None
             return weighted_norms(weights, states, frames)
-        return attribution(self.join, states, frames)
+        return attribution(lambda leaf: self.join_valid(leaf, frames), states, frames)
 
     def prepare(self, states: States, lengths: Tensor | None = None) -> Tensor:
         """Check, select and normalise: the (N, B, T, D) that :meth:`join` takes."""

@@ -13,7 +13,10 @@ def one_thread():
 
 
 def make(name: str, num_layers: int, dim: int, seed: int = 0, **options):
-    """Create an interface in fp64, parameters shaken so that none is at a special value."""
+    """Create an interface in fp64, parameters shaken so that none is at a special value.
+
+    One that draws random numbers in training comes in evaluation mode, where two forwards agree.
+    """
     torch.manual_seed(seed)
     interface = SSL_Interface.create(name, num_layers, dim, **options).double()
     with torch.no_grad():
@@ -22,7 +25,9 @@ def make(name: str, num_layers: int, dim: int, seed: int = 0, **options):
     if interface.needs_fit:
         interface.fit_batch(states(num_layers, 4, 20, dim, seed=seed + 100))
         interface.fit_finish()
-    return interface
+    generator = torch.get_rng_state()
+    interface(states(num_layers, 1, 1, dim))
+    return interface if torch.equal(generator, torch.get_rng_state()) else interface.eval()
 
 
 def states(num_layers: int, batch: int, time: int, dim: int, seed: int = 1) -> Tensor:

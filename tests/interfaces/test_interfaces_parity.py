@@ -184,7 +184,7 @@ def test_cls_pooling(num_layers, dim, heads, dropout, build, draw):
 
 
 def test_cls_pooling_drops_out_in_training_only(build, draw):
-    interface = build("cls_pooling", 5, 8, dropout=0.5)
+    interface = build("cls_pooling", 5, 8, dropout=0.5).train()
     states = draw(5, 1, 1, 8)
     assert not torch.equal(interface(states), interface(states))
     interface.eval()
