@@ -1,0 +1,278 @@
+"""Several upstreams at once (Shih & Harwath, arXiv 2511.08389, section III).
+
+N upstreams read the same audio and give states of their own shapes (L_i, B, T_i, D_i). They are
+brought to the largest number of frames and layers by linear interpolation, then merged:
+
+* ``weighted_sum``: Σ_i Σ_l softmax(w)_il · P_i h_il, one softmax over the layers of all upstreams
+* ``hconv``: HConv of Σ_i P_i h_i, the paper's "HConv" on several upstreams
+* ``chconv``: HConv of P [h_1; …; h_N], channels side by side, the paper's "CHConv"
+
+P_i (D, D_i) is the identity where D_i = D; D is the largest D_i.
+
+What the paper leaves open, and the choice here. *Widths*: to add, it wants equal ones "or
+interpolation is applied"; a learned linear projection is the default, since neighbouring channels
+of an upstream have no order to interpolate along, and ``resize="interpolate"`` is the paper's.
+*CHConv*: HConv runs on the N·D channels in its text, while elsewhere it speaks of a projection back
+to D; P (D, Σ_i D_i) is that, and ``dim`` = Σ_i D_i leaves it out. *Weighted sum*: not defined for
+several upstreams; a sum needs no equal numbers of layers, so none is interpolated for it.
+*Interpolation*: as ``torch.nn.functional.interpolate`` does it (``align_corners=False``), along
+layers too. *Normalisation*: each upstream's states are layer-normed before they meet
+(``normalize``), not after.
+
+Interpolation knows lengths: the valid frames of an utterance go onto its largest number of valid
+frames among the upstreams, so padding has no part in it. States (L_i, B, T_i, D_i) →
+(B, max T_i, output_dim). Parameters of two upstreams of 13×768 and of 25×1024: weighted sum 26 and
+50, HConv as on one upstream, CHConv 5,605,248 and 9,088,341.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from SSL_Interface.base import Interface, InterfaceConfig, States, valid
+from SSL_Interface.errors import InterfaceError
+from SSL_Interface.interpolation import stretch, stretch_valid
+from SSL_Interface.profiles import shares
+from SSL_Interface.registry import create
+
+KINDS = ("weighted_sum", "hconv", "chconv")
+"""Ways to merge several upstreams."""
+
+Lengths = Tensor | Sequence[Tensor] | None
+"""Valid frames (B,) of each upstream's states, one tensor if they are the same for all."""
+
+
+def fuse(kind: str, upstreams: Sequence[tuple[int, int]], **options: Any) -> "Fusion":
+    """Make an interface for several upstreams at once.
+
+    Args:
+        kind: one of ``weighted_sum``, ``hconv``, ``chconv``.
+        upstreams: (L_i, D_i) of each, numbers and widths of its states.
+        options: see :class:`Fusion`; others go to the interface behind the merging, such as
+            ``output_dim``, ``kernel_size`` and ``stride`` of ``hconv`` and ``chconv``.
+
+    Raises:
+        InterfaceError: unknown kind or option, or one whose value does not fit.
+    """
+    return Fusion(kind, upstreams, **options)
+
+
+class Fusion(nn.Module):
+    """Join the layers of several upstreams.
+
+    Args:
+        kind: one of ``weighted_sum``, ``hconv``, ``chconv``.
+        upstreams: (L_i, D_i) of each.
+        layers: the states to join of each upstream, as an interface's ``layers``; None takes all.
+        normalize: layer-normalise every state first.
+        dim: D, the width in which upstreams meet; None takes the largest.
+        resize: how a width D_i becomes D before a sum: ``project`` (learned) or ``interpolate``.
+        options: those of the interface behind the merging.
+
+    Raises:
+        InterfaceError: an option does not fit.
+    """
+
+    profile_kind = "gradient × input"
+    """What :meth:`layer_profile` measures."""
+
+    def __init__(
+        self,
+        kind: str,
+        upstreams: Sequence[tuple[int, int]],
+        *,
+        layers: Sequence[Sequence[int] | None] | None = None,
+        normalize: bool = True,
+        dim: int | None = None,
+        resize: str = "project",
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        _one_of("kind", kind, KINDS)
+        _one_of("resize", resize, ("project", "interpolate"))
+        if not upstreams or not all(isinstance(u, tuple | list) and len(u) == 2 for u in upstreams):
+            raise InterfaceError("fusion: upstreams", "pairs (layers, width)", repr(upstreams))
+        if layers is not None and len(layers) != len(upstreams):
+            expected = f"{len(upstreams)} lists of layers, one for each upstream"
+            raise InterfaceError("fusion: layers", expected, len(layers))
+        self.kind, self.resize = kind, resize
+        chosen = [None] * len(upstreams) if layers is None else layers
+        self.upstreams = nn.ModuleList(
+            _Upstream(number, InterfaceConfig(*pair, chosen[number], normalize))
+            for number, pair in enumerate(upstreams)
+        )
+        widths = [upstream.dim for upstream in self._each()]
+        counts = [len(upstream.layers) for upstream in self._each()]
+        self.dim = max(widths) if dim is None else dim
+        if isinstance(self.dim, bool) or not isinstance(self.dim, int) or self.dim < 1:
+            raise InterfaceError("fusion: dim", "a whole number above zero", repr(dim))
+
+        sources = [sum(widths)] if kind == "chconv" else widths
+        self.projections = nn.ModuleList(
+            nn.Identity()
+            if source == self.dim or (resize == "interpolate" and kind != "chconv")
+            else nn.Linear(source, self.dim)
+            for source in sources
+        )
+        if kind == "weighted_sum":
+            self.interface = create(kind, sum(counts), self.dim, normalize=False, **options)
+        else:
+            self.interface = create("hconv", max(counts), self.dim, normalize=False, **options)
+
+    @property
+    def output_dim(self) -> int:
+        """Width of the features."""
+        return self.interface.output_dim
+
+    def forward(self, states: Sequence[States], lengths: Lengths = None) -> Tensor:
+        """Join the layers of a batch.
+
+        Args:
+            states: for each upstream (L_i, B, T_i, D_i), or a sequence of L_i tensors.
+            lengths: for each upstream (B,) integers; one tensor if they are the same for all (then
+                so is T_i); None takes all T_i as valid.
+
+        Returns:
+            (B, max T_i, output_dim), zero from each utterance's largest length on.
+
+        Raises:
+            InterfaceError: the number of upstreams, a shape or lengths do not fit.
+        """
+        prepared, frames = self._prepare(states, lengths)
+        features = self._join(prepared, frames)
+        if frames is None:
+            return features
+        longest = torch.stack(frames).amax(0)
+        return features.masked_fill(~valid(longest, features)[..., None], 0.0)
+
+    def parameter_count(self) -> int:
+        """Trainable parameters."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+    def macs_per_frame(self) -> int:
+        """Multiply-accumulates of one frame, counted as for an interface.
+
+        Every upstream is taken to have the largest frame rate. Interpolating and adding the
+        upstreams is not counted.
+        """
+        counts = [len(upstream.layers) for upstream in self._each()]
+        if self.kind == "chconv":
+            counts = [max(counts)]
+        projected = sum(
+            count * projection.weight.numel()
+            for count, projection in zip(counts, self.projections, strict=True)
+            if isinstance(projection, nn.Linear)
+        )
+        return projected + self.interface.macs_per_frame()
+
+    def layer_profile(self, states: Sequence[States], lengths: Lengths = None) -> list[Tensor]:
+        """Say how much each layer of each upstream counts on these states.
+
+        |Σ_d s_d · ∂‖y‖₂/∂s_d| for state s, behind the normalisation, and all feature vectors y of
+        its utterance, added up over the upstream's own valid frames. Arguments and errors as
+        :meth:`forward`.
+
+        Returns:
+            (L_i,) for each upstream, on CPU in fp32; all together sum to one. Zero for layers that
+            are not selected.
+        """
+        training = self.training
+        self.eval()
+        try:
+            with torch.no_grad():
+                prepared, frames = self._prepare(states, lengths)
+            leaves = [part.detach().requires_grad_() for part in prepared]
+            with torch.enable_grad():
+                norms = torch.linalg.vector_norm(self._join(leaves, frames), dim=-1)
+                if frames is not None:
+                    norms = norms[valid(torch.stack(frames).amax(0), norms)]
+                gradients = torch.autograd.grad(norms.sum(), leaves)
+        finally:
+            self.train(training)
+        totals = []
+        for number, (leaf, gradient) in enumerate(zip(leaves, gradients, strict=True)):
+            products = (leaf.detach().float() * gradient.float()).sum(-1).abs()  # (N_i, B, T_i)
+            if frames is not None:
+                products = products.where(valid(frames[number], leaf[0]), 0.0)
+            totals.append(products.sum((1, 2)).cpu())
+        parts = shares(torch.cat(totals)).split([len(total) for total in totals])
+        pairs = zip(self._each(), parts, strict=True)
+        return [upstream._spread(part) for upstream, part in pairs]
+
+    @override
+    def extra_repr(self) -> str:
+        return f"{self.kind}, dim={self.dim}, output_dim={self.output_dim}"
+
+    def _each(self) -> list["_Upstream"]:
+        return [upstream for upstream in self.upstreams if isinstance(upstream, _Upstream)]
+
+    def _prepare(
+        self, states: Sequence[States], lengths: Lengths
+    ) -> tuple[list[Tensor], list[Tensor] | None]:
+        """Check, select, normalise: (N_i, B, T_i, D_i) of each upstream, and lengths of each."""
+        upstreams = self._each()
+        if len(states) != len(upstreams):
+            expected = f"a sequence of {len(upstreams)}, one for each upstream"
+            raise InterfaceError("fusion: states", expected, len(states))
+        each = [lengths] * len(upstreams) if isinstance(lengths, Tensor) else lengths
+        if each is not None and len(each) != len(upstreams):
+            expected = f"one tensor for each of {len(upstreams)} upstreams"
+            raise InterfaceError("fusion: lengths", expected, len(each))
+        prepared = [
+            upstream.prepare(states[number], None if each is None else each[number])
+            for number, upstream in enumerate(upstreams)
+        ]
+        batches = [part.shape[1] for part in prepared]
+        if len(set(batches)) > 1:
+            raise InterfaceError("fusion: states", "one batch size", batches)
+        times = [part.shape[2] for part in prepared]
+        if isinstance(lengths, Tensor) and len(set(times)) > 1:
+            expected = f"one tensor for each upstream, as they have {times} frames"
+            raise InterfaceError("fusion: lengths", expected, "one for all")
+        return prepared, None if each is None else list(each)
+
+    def _join(self, states: list[Tensor], lengths: list[Tensor] | None) -> Tensor:
+        """Prepared states (N_i, B, T_i, D_i), lengths (B,) of each → (B, max T_i, output_dim)."""
+        aligned = self._align_frames(states, lengths)
+        if self.kind != "chconv":
+            pairs = zip(self.projections, aligned, strict=True)
+            aligned = [stretch(projection(part), self.dim, 3) for projection, part in pairs]
+        if self.kind == "weighted_sum":
+            return self.interface.join(torch.cat(aligned))
+        most = max(len(part) for part in aligned)
+        aligned = [stretch(part, most, 0) for part in aligned]
+        if self.kind == "hconv":
+            return self.interface.join(torch.stack(aligned).sum(0))
+        return self.interface.join(self.projections[0](torch.cat(aligned, -1)))
+
+    def _align_frames(self, states: list[Tensor], lengths: list[Tensor] | None) -> list[Tensor]:
+        """Interpolate (N_i, B, T_i, D_i) to the largest T and each utterance's largest length."""
+        time = max(part.shape[2] for part in states)
+        if lengths is None:
+            return [stretch(part, time, 2) for part in states]
+        if all(own is lengths[0] for own in lengths):
+            return states
+        longest = torch.stack(lengths).amax(0)
+        pairs = zip(states, lengths, strict=True)
+        return [stretch_valid(part, own, longest, time) for part, own in pairs]
+
+
+class _Upstream(Interface):
+    """One upstream's checks, selection and normalisation; it joins nothing."""
+
+    def __init__(self, number: int, config: InterfaceConfig) -> None:
+        self.number = number
+        super().__init__(config)
+
+    @property
+    @override
+    def name(self) -> str:
+        return f"fusion: upstream {self.number}"
+
+
+def _one_of(option: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise InterfaceError(f"fusion: {option}", f"one of {', '.join(known)}", repr(value))
