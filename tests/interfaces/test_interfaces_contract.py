@@ -134,6 +134,25 @@ def test_stacked_runs_equal_separate_runs(name, build, draw):
             torch.testing.assert_close(parameters[key].grad[run], parameter.grad)
 
 
+def test_stacked_runs_train(name, build, draw):
+    """In training mode, random numbers and all; ``build`` gives random ones in evaluation mode."""
+    runs = [build(name, 7, 64, seed=seed).train() for seed in range(2)]
+    states, lengths = draw(7, 2, 5, 64), torch.tensor([[5, 3], [5, 3]])
+    parameters, buffers = stack_module_state(runs)
+
+    def forward(parameters, buffers, lengths):
+        return functional_call(runs[0], (parameters, buffers), (states, lengths))
+
+    features = vmap(forward, randomness="different")(parameters, buffers, lengths)
+    assert features.isfinite().all()
+    assert (features[:, 1, 3:] == 0).all()
+    if parameters:
+        features.square().sum().backward()
+    for key, parameter in parameters.items():
+        assert parameter.grad.isfinite().all(), key
+        assert (parameter.grad.flatten(1).abs().amax(1) > 0).all(), key
+
+
 def test_stacked_runs_under_bf16_autocast(name, build, draw):
     runs = [build(name, 7, 12, seed=seed).float() for seed in range(2)]
     states = torch.stack([draw(7, 2, 5, 12, seed=seed) for seed in range(2)])

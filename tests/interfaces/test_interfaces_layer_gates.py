@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.func import functional_call, stack_module_state, vmap
 
 import SSL_Interface
 from SSL_Interface import InterfaceError
@@ -89,6 +90,15 @@ def test_lap_has_the_published_heads_and_drops_gates_in_training_only(build, dra
     assert torch.equal(interface(states), interface(states))
     interface.train()
     assert not torch.equal(interface(states), interface(states))
+
+
+def test_stacked_laps_drop_gates_of_their_own(build, draw):
+    interface, states = build("lap", 7, 12).train(), draw(7, 2, 20, 12)
+    stacked = stack_module_state([interface, interface])
+    one, other = vmap(
+        lambda *state: functional_call(interface, state, (states,)), randomness="different"
+    )(*stacked)
+    assert not torch.equal(one, other)
 
 
 @pytest.mark.parametrize("name", ["sls", "attm"])
