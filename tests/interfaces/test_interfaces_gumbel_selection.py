@@ -6,6 +6,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 from torch.func import functional_call, stack_module_state, vmap
+from torch.nn.functional import gumbel_softmax
 
 import SSL_Interface
 
@@ -73,6 +74,26 @@ def test_gradients_are_straight_through(training, temperature, build, draw):
     soft = ((logits / temperature).softmax(0)[:, None, None] * states.detach()).sum(0)
     (for_weights,) = torch.autograd.grad(soft, logits, cotangent)
     torch.testing.assert_close(ours[1], for_weights)
+
+
+@pytest.mark.parametrize("temperature", [0.3, 2.0])
+def test_training_is_torchs_hard_gumbel_softmax(temperature, draw):
+    interface = SSL_Interface.create(
+        "gumbel_selection", 5, 7, normalize=False, temperature=temperature
+    ).double()
+    states, cotangent = draw(5, 2, 3, 7), torch.randn(2, 3, 7, dtype=torch.float64)
+    torch.manual_seed(4)
+    features = interface(states)
+    torch.manual_seed(4)
+    weights = gumbel_softmax(interface.weights, tau=temperature, hard=True, dim=0)
+    expected = (weights[:, None, None] * states).sum(0)
+    torch.testing.assert_close(features, expected)
+    for ours, plain in zip(
+        torch.autograd.grad(features, [interface.weights], cotangent),
+        torch.autograd.grad(expected, [interface.weights], cotangent),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, plain)
 
 
 def test_stacked_runs_draw_their_own_noise_and_learn(draw):

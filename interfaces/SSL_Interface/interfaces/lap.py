@@ -13,12 +13,13 @@ States (L, B, T, D) → (B, T, output_dim). Parameters: D² + D + K·(2·L·⌊L
 (D + 3)·output_dim (1,184,820 at 13×768, 2,111,440 at 25×1024).
 
 From the authors' code: equations, W only if K > 1, dropout of 0.1 on the gates, Xavier uniform
-initial weights and zero biases, K = 16 for D = 1024 and 12 for 768. The choice here: K is the
-largest divisor of D up to D / 64, which gives those; ``output_dim`` is D, not 512, so that heads
-see what they see of other interfaces. What must differ: the code has a BatchNorm before W and one
-after U, whose batch statistics would let an utterance's features depend on the batch and its
-padding. Before W the layer norm of every state (``normalize``) stands for it, after U a LayerNorm.
-The temporal pooling behind LAP (ASTP) belongs to a head and is not part of this.
+initial weights (here by the sizes of one head's matrix, there by those of all in one tensor) and
+zero biases, K = 16 for D = 1024 and 12 for 768. The choice here: K is the largest divisor of D up
+to D / 64, which gives those; ``output_dim`` is D, not 512, as of the other interfaces. What must
+differ: the code has a BatchNorm before W and one after U, whose batch statistics would let an
+utterance's features depend on the batch and its padding. Before W the layer norm of every state
+(``normalize``) stands for it, after U a LayerNorm. The temporal pooling behind LAP (ASTP) belongs
+to a head and is not part of this.
 """
 
 import math
