@@ -227,10 +227,14 @@ def test_pca_concat_of_layer_normed_states(draw):
 @pytest.mark.parametrize(
     ("name", "base", "large"),
     [
+        ("attm", 26_841_180, 170_402_648),
         ("cls_pooling", 4_727_808, 8_400_896),
         ("concat", 7_668_480, 26_215_424),
         ("grouped_weighted_sum", 1_180_429, 2_098_201),
+        ("gumbel_selection", 9_984, 25_600),
         ("hconv", 4_424_832, 6_990_165),
+        ("lap", 1_184_820, 2_111_440),
+        ("sls", 769, 1_025),
         ("weighted_sum", 13, 25),
         ("weighted_sum_mlp", 4_424_267, 6_990_188),
     ],
