@@ -93,7 +93,7 @@ def test_ml_superb_loss_is_not_divided_by_length():
     assert registry.load("tasks", "pr").Task.per_symbol
 
 
-def test_greedy_decoding_merges_repeats_and_drops_specials_and_padding():
+def test_greedy_decoding_merges_repeats_and_drops_silent_symbols_and_padding():
     path = torch.tensor(
         [
             [3, 3, 0, 3, 4, 1, 4, 4],  # repeats, blank between, <eos>
@@ -102,7 +102,7 @@ def test_greedy_decoding_merges_repeats_and_drops_specials_and_padding():
         ]
     )
     logits = F.one_hot(path, 7).float()
-    decoded = greedy_decode(logits, torch.tensor([8, 8, 3]), specials=3)
+    decoded = greedy_decode(logits, torch.tensor([8, 8, 3]), silent=3)
     assert [tokens.tolist() for tokens in decoded] == [[3, 3, 4, 4], [], [5]]
 
 

@@ -10,6 +10,8 @@ from ssl_bench.tasks._sequence import SequenceTask
 from ssl_bench.tasks.base import TaskConfig
 
 SPACE = "|"
+UNKNOWN = "\N{REPLACEMENT CHARACTER}"
+"""Stands for a decoded spare symbol: one character, and never the right one."""
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
@@ -63,4 +65,5 @@ class CharacterTask(SequenceTask):
         return self._units(self.texts[utterance])
 
     def hypothesis(self, symbols: np.ndarray) -> list[str]:
-        return self._units(" ".join("".join(symbols).replace(SPACE, " ").split()))
+        text = "".join(UNKNOWN if symbol in self.spare else symbol for symbol in symbols)
+        return self._units(" ".join(text.replace(SPACE, " ").split()))

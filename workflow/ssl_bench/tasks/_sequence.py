@@ -46,15 +46,15 @@ def ctc_losses(
     return losses / target_lengths.clamp(min=1).to(losses.device, losses.dtype)
 
 
-def greedy_decode(logits: Tensor, lengths: Tensor, specials: int) -> list[np.ndarray]:
-    """Take the best symbol of every frame, merge repeats, drop indices below ``specials``.
+def greedy_decode(logits: Tensor, lengths: Tensor, silent: int) -> list[np.ndarray]:
+    """Take the best symbol of every frame, merge repeats, drop indices below ``silent``.
 
     (N, T, C), (N,) → N arrays of indices.
     """
     best = logits.argmax(-1)
     best = best.masked_fill(~valid_frames(lengths.to(best.device), best.shape[1]), BLANK)
     path = best.to(torch.int32).cpu().numpy()
-    kept = path >= specials
+    kept = path >= silent
     kept[:, 1:] &= path[:, 1:] != path[:, :-1]
     return np.split(path[kept], np.cumsum(kept.sum(1))[:-1])
 
@@ -62,11 +62,14 @@ def greedy_decode(logits: Tensor, lengths: Tensor, specials: int) -> list[np.nda
 class SequenceTask(LabelledTask):
     """Recognise a sequence of symbols; greedy decoding.
 
-    Indices: ``specials`` first, the blank at 0, then the vocabulary, sorted. ``<eos>``, where there
-    is one, ends every target and is dropped from what is decoded.
+    Indices: the blank at 0, ``<eos>`` where there is one, the spare symbols, then the vocabulary,
+    sorted. ``<eos>`` ends every target and is dropped from what is decoded, like the blank.
     """
 
     higher_is_better: ClassVar[bool] = False
+    blank: ClassVar[str] = "<pad>"
+    spare: ClassVar[tuple[str, ...]] = ("<unk>",)
+    """Outputs that the published heads have and no target uses: decoded, each is an error."""
     per_symbol: bool = True
 
     def read(self, transcripts: pd.Series, vocabulary: list[str], eos: bool) -> None:
@@ -77,8 +80,9 @@ class SequenceTask(LabelledTask):
             vocabulary: all symbols of the train split, or more.
             eos: whether every target ends in ``<eos>``.
         """
-        self.specials = ["<pad>", "<eos>", "<unk>"] if eos else ["<pad>", "<unk>"]
-        self.symbols = np.array([*self.specials, *vocabulary], dtype=object)
+        silent = [self.blank, "<eos>"] if eos else [self.blank]
+        self.silent = len(silent)
+        self.symbols = np.array([*silent, *self.spare, *vocabulary], dtype=object)
         index = {symbol: i for i, symbol in enumerate(self.symbols)}
         end = [index["<eos>"]] if eos else []
         for utterance in self.ids("train"):
@@ -100,7 +104,7 @@ class SequenceTask(LabelledTask):
 
     def predict(self, outputs: Tensor, lengths: Tensor) -> list[Any]:
         """Return for each utterance the decoded symbols' indices, (S,) int32."""
-        return greedy_decode(outputs, lengths, len(self.specials))
+        return greedy_decode(outputs, lengths, self.silent)
 
     def score(self, split: str, ids: list[str], predictions: list[Any]) -> pd.DataFrame:
         references = [self.reference(utterance) for utterance in ids]

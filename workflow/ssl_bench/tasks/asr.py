@@ -2,8 +2,10 @@
 
 SUPERB ASR on LibriSpeech: Adam 1e-4, effective batch 16, clip 1, 200,000 steps; greedy decoding
 without a language model. s3prl (``downstream/asr``) writes spaces as ``|``, ends each text with
-one and with ``<eos>``, and drops both before it counts errors. Its SpecAugment is applied to the
-interface's output, here without the time warp (see ``heads/specaugment.py``).
+one and with ``<eos>``, and drops both before it counts errors. Its dictionary has four symbols
+besides: ``<s>``, which is the blank, ``<eos>``, ``<pad>`` and ``<unk>``, which no text uses. Its
+SpecAugment is applied to the interface's output, here without the time warp (see
+``heads/specaugment.py``).
 """
 
 from typing import ClassVar
@@ -31,6 +33,8 @@ class Task(CharacterTask):
     """Speech recognition."""
 
     stackable: ClassVar[bool] = False
+    blank: ClassVar[str] = "<s>"
+    spare: ClassVar[tuple[str, ...]] = ("<pad>", "<unk>")
     word_end = True
     eos = True
 

@@ -3,7 +3,8 @@
 SUPERB PR on LibriSpeech: Adam 1e-2, batch 16 × 2 accumulated, clip 1, 100,000 steps, no
 SpecAugment. s3prl (``downstream/ctc``) appends ``<eos>`` to every target and drops it from what is
 decoded, so it counts in the loss's target length and not in the error rate; its indices start
-with ``<pad>`` (the blank), ``<eos>``, ``<unk>``. The same is done here.
+with ``<pad>`` (the blank), ``<eos>``, ``<unk>``; an ``<unk>`` that is decoded is an error. The same
+is done here.
 """
 
 from pathlib import Path
