@@ -4,10 +4,15 @@ import json
 
 from ssl_bench.features import load_upstream, weights_digest
 from ssl_bench.study import Study
+from ssl_bench.upstreams._checkpoints import file_digest
 
 
 def describe(study: Study, name: str) -> None:
-    """Write an upstream's L, D, stride, parameter count and a hash of its weights."""
+    """Write an upstream's L, D, stride, parameter count and hashes.
+
+    ``files``: SHA-256 of every file that weights were read from, by its name; ``weights_sha256``:
+    of the weights as they are used, which random ones have as well.
+    """
     encoder = load_upstream(study, name, "cpu")
     layers, dim = encoder.probe()
     about = {
@@ -17,6 +22,7 @@ def describe(study: Study, name: str) -> None:
         "dim": dim,
         "stride": encoder.stride,
         "parameters": sum(p.numel() for p in encoder.parameters()),
+        "files": {path.name: file_digest(path) for path in encoder.files},
         "weights_sha256": weights_digest(encoder),
     }
     path = study.upstream_file(name)

@@ -7,6 +7,7 @@ A kind is a module with
 """
 
 from abc import ABC, abstractmethod
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,8 @@ class Upstream(nn.Module, ABC):
 
     stride: int
     """Samples at 16 kHz per frame."""
+    files: tuple[Path, ...] = ()
+    """Files that the weights were read from; the upstream stage records their hashes."""
 
     @abstractmethod
     def encode(self, waveforms: list[Tensor]) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from ssl_bench.errors import StudyError, suggest
+from ssl_bench.upstreams._hugging_face import HuggingFaceConfig, weight_files
+from ssl_bench.upstreams._pickles import reading
 from ssl_bench.upstreams.base import Upstream, UpstreamConfig
 
 NEEDS_PATH = ("_local", "_custom", "_url", "_gdriveid")
@@ -40,10 +42,9 @@ class Config(UpstreamConfig):
     name: str
     """Entry of ``s3prl.hub``, such as ``hubert_base``, ``wavlm_large`` or ``hubert_local``."""
     path: str | None = None
-    """Checkpoint, for names that end in ``_local`` or ``_custom`` (there also a hub id).
-
-    s3prl unpickles checkpoints: use only files that you trust.
-    """
+    """Checkpoint, for names that end in ``_local`` or ``_custom`` (there also a hub id)."""
+    trust_checkpoint: bool = False
+    """Unpickle whatever the checkpoint holds, which can run any code; see docs/upstreams.md."""
 
 
 class S3PRLUpstream(Upstream):
@@ -130,7 +131,8 @@ def load(config: Config) -> S3PRLUpstream:
     """Load an s3prl upstream on the CPU in fp32, from its cache or the net.
 
     Raises:
-        StudyError: s3prl is not installed, an unknown name, or a path missing or not expected.
+        StudyError: s3prl is not installed, an unknown name, a path missing or not expected, or a
+            checkpoint that cannot be read, does not fit its model, or would have to be unpickled.
     """
     hub = _hub()
     known = hub.options()
@@ -147,7 +149,14 @@ def load(config: Config) -> S3PRLUpstream:
     if config.name.endswith("_local") and not Path(config.path or "").exists():
         raise StudyError(f"upstream: path {config.path!r} of s3prl's {config.name!r} is not there")
     keys = {"ckpt": config.path} if wants else {}
-    return S3PRLUpstream(getattr(hub, config.name)(**keys).float(), config.name)
+    where = f"s3prl's {config.name!r}" + (f" ({config.path})" if config.path else "")
+    with reading(where, trusted=config.trust_checkpoint) as files:
+        expert = getattr(hub, config.name)(**keys)
+    upstream = S3PRLUpstream(expert.float(), config.name)
+    if config.path is not None and not files:  # s3prl's hf_…_custom, which transformers loads
+        files = list(weight_files(HuggingFaceConfig(kind=config.kind, model=config.path)))
+    upstream.files = tuple(files)
+    return upstream
 
 
 def _hub() -> ModuleType:

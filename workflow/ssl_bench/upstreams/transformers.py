@@ -2,8 +2,8 @@
 
 States follow s3prl's order: state 0 is the projected CNN output after the positional convolution
 (the first block's input), state i the output of block i, and the last state the encoder's output,
-which in pre-LN models is the only one behind the final LayerNorm. They are taken with hooks: what
-``output_hidden_states`` holds at the end has changed between releases of transformers.
+which in pre-LN models is the only one behind the final LayerNorm. docs/upstreams.md lists where the
+two implementations differ.
 """
 
 import math
@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssl_bench.errors import StudyError, suggest
+from ssl_bench.errors import StudyError
+from ssl_bench.upstreams._blocks import BlockInputs
+from ssl_bench.upstreams._hugging_face import HuggingFaceConfig, read_architecture, read_model
 from ssl_bench.upstreams._masking import (
     MaskedConvInput,
     MaskedGroupNorm,
@@ -21,22 +23,15 @@ from ssl_bench.upstreams._masking import (
     frame_mask,
     pad,
 )
-from ssl_bench.upstreams.base import Upstream, UpstreamConfig
+from ssl_bench.upstreams.base import Upstream
 
 FAMILIES = ("hubert", "wav2vec2", "wavlm", "data2vec-audio")
+PARTS = ("feature_extractor.", "feature_projection.", "encoder.", "masked_spec_embed")
 
 
-class Config(UpstreamConfig):
+class Config(HuggingFaceConfig):
     """Keys of an upstream of kind ``transformers``."""
 
-    model: str
-    """Hub id, or a local folder in the Hugging Face format."""
-    revision: str | None = None
-    """Branch, tag or commit on the hub."""
-    untrained: bool = False
-    """Random weights in the same architecture: a baseline."""
-    seed: int = 0
-    """Seed of the random weights."""
     normalize: bool | None = None
     """Zero mean and unit variance for each waveform; None: as ``preprocessor_config.json`` says.
 
@@ -75,12 +70,7 @@ class TransformersUpstream(Upstream):
         if hasattr(position, "layers"):
             position.layers = nn.ModuleList(MaskedConvInput(layer) for layer in position.layers)
             self._positional = list(position.layers)
-        self._inputs: list[Tensor] = []
-        for block in parts.encoder.layers:
-            block.register_forward_pre_hook(self._keep_input, with_kwargs=True)
-
-    def _keep_input(self, block: nn.Module, args: tuple[Tensor, ...], kwargs: Any) -> None:
-        self._inputs.append(args[0] if args else kwargs["hidden_states"])
+        self._inputs = BlockInputs(parts.encoder.layers)
 
     def frames(self, samples: int) -> int:
         """See :meth:`Upstream.frames`: the arithmetic of unpadded convolutions."""
@@ -110,12 +100,9 @@ class TransformersUpstream(Upstream):
             self._group_norm.lengths = first if ragged else None
         for layer in self._positional:
             layer.mask = valid if ragged else None
-        self._inputs = []
-        try:
+        with self._inputs as inputs:
             last = self.model(padded, attention_mask=mask).last_hidden_state
-            states = torch.stack([*self._inputs, last])
-        finally:
-            self._inputs = []
+            states = torch.stack([*inputs, last])
         return states.mul_(valid[None, :, :, None]) if ragged else states, lengths
 
 
@@ -123,63 +110,20 @@ def load(config: Config) -> TransformersUpstream:
     """Load an encoder on the CPU in fp32.
 
     Raises:
-        StudyError: the model cannot be found, is of another family, or lacks weights.
+        StudyError: the model cannot be found, is of another family, or its weights do not fit.
     """
-    from transformers import AutoConfig, AutoModel
-
-    source = {"revision": config.revision} if config.revision else {}
-    try:
-        architecture = AutoConfig.from_pretrained(config.model, **source)
-    except (OSError, ValueError) as error:
-        raise StudyError(
-            f"upstream: model {config.model!r} is neither a local Hugging Face folder nor on the "
-            f"hub ({str(error).splitlines()[0]})"
-        ) from error
-    if architecture.model_type not in FAMILIES:
-        raise StudyError(
-            f"upstream: model {config.model!r} is of the family {architecture.model_type!r}; "
-            f"{suggest(architecture.model_type, FAMILIES)}"
-        )
+    architecture = read_architecture(config, FAMILIES)
     if getattr(architecture, "add_adapter", False):
         architecture.add_adapter = False  # an adapter behind the encoder is no hidden layer of it
     architecture.layerdrop = 0.0
-    if config.untrained:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            model = AutoModel.from_config(architecture)
-    else:
-        model = _trained(config, architecture, source)
+    # The mask embedding is for pre-training; checkpoints often leave it out.
+    model, files = read_model(config, architecture, PARTS, unused=("masked_spec_embed",))
     normalize = config.normalize
     if normalize is None:
         normalize = _normalizes(config, architecture)
-    return TransformersUpstream(model.float(), normalize).eval()
-
-
-def _trained(config: Config, architecture: Any, source: dict[str, str]) -> nn.Module:
-    from transformers import AutoModel
-
-    try:
-        model, report = AutoModel.from_pretrained(
-            config.model,
-            config=architecture,
-            dtype=torch.float32,
-            weights_only=True,
-            output_loading_info=True,
-            **source,
-        )
-    except OSError as error:
-        raise StudyError(
-            f"upstream: model {config.model!r} has no readable weights "
-            f"({str(error).splitlines()[0]})"
-        ) from error
-    # The mask embedding is for pre-training; checkpoints often leave it out.
-    missing = sorted(key for key in report["missing_keys"] if "masked_spec_embed" not in key)
-    if missing:
-        raise StudyError(
-            f"upstream: the weights of model {config.model!r} lack {missing[0]!r} "
-            f"({len(missing)} missing in all)"
-        )
-    return model
+    upstream = TransformersUpstream(model, normalize).eval()
+    upstream.files = files
+    return upstream
 
 
 def _normalizes(config: Config, architecture: Any) -> bool:
@@ -189,6 +133,5 @@ def _normalizes(config: Config, architecture: Any) -> bool:
     if local.is_dir() and not (local / "preprocessor_config.json").is_file():
         # fairseq's rule: models whose every convolution has a LayerNorm take normalised waves.
         return getattr(architecture, "feat_extract_norm", "layer") == "layer"
-    source = {"revision": config.revision} if config.revision else {}
-    settings, _ = FeatureExtractionMixin.get_feature_extractor_dict(config.model, **source)
+    settings, _ = FeatureExtractionMixin.get_feature_extractor_dict(config.model, **config.source)
     return bool(settings.get("do_normalize", True))

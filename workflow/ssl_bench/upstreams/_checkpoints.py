@@ -1,0 +1,52 @@
+"""What is wrong with a checkpoint, in one line, and what its files are."""
+
+import hashlib
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+from ssl_bench.errors import StudyError
+
+SHOWN = 3
+"""Keys of each sort that an error line names."""
+
+
+def unfit(
+    where: str,
+    missing: Collection[str] = (),
+    extra: Collection[str] = (),
+    misshapen: Collection[str] = (),
+) -> StudyError:
+    """Return the error of weights that do not fit their model: how many keys, and the first few.
+
+    Args:
+        where: names the checkpoint.
+        missing: keys that the model has and the weights have not.
+        extra: keys that the weights have and the model has not.
+        misshapen: keys whose tensors are of another shape than the model's.
+    """
+    sorts = (("missing", missing), ("unexpected", extra), ("of another shape", misshapen))
+    found = [f"{len(keys)} {sort} ({_first(keys)})" for sort, keys in sorts if keys]
+    return StudyError(f"upstream: the weights of {where} do not fit its model: {', '.join(found)}")
+
+
+def unfit_by_message(where: str, message: str) -> StudyError | None:
+    """Return the same error from what ``load_state_dict`` says; None if it says something else."""
+    if "loading state_dict" not in message:
+        return None
+    missing, extra = (
+        re.findall(r'"([^"]+)"', "".join(re.findall(rf"{sort} key\(s\) in .*", message)))
+        for sort in ("Missing", "Unexpected")
+    )
+    return unfit(where, missing, extra, re.findall(r"size mismatch for ([^:]+):", message))
+
+
+def _first(keys: Collection[str]) -> str:
+    shown = [repr(key) for key in sorted(keys)[:SHOWN]]
+    return ", ".join(shown) + (", …" if len(keys) > SHOWN else "")
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
