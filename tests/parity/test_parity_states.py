@@ -1,0 +1,259 @@
+"""Hidden states: our transformers path against s3prl's own modules, with the same random weights.
+
+Each case builds s3prl's module at a tiny size, saves it as a checkpoint that s3prl loads, renames
+its weights to what transformers calls them and saves those as a Hugging Face folder. Both are then
+loaded the way a study loads them.
+"""
+
+import re
+from dataclasses import dataclass
+
+import pytest
+import torch
+import transformers
+
+from ssl_bench.upstreams import s3prl
+from ssl_bench.upstreams import transformers as ours
+
+SAMPLES = (16_000, 9_000, 12_345, 4_321, 9_000)
+LAYERS, DIM, CHANNELS = 3, 16, 8
+
+BASE = {"extractor_mode": "default", "layer_norm_first": False, "conv_bias": False}
+LARGE = {"extractor_mode": "layer_norm", "layer_norm_first": True, "conv_bias": False}
+BIASED = {**LARGE, "conv_bias": True}
+"""Base and Large as they were trained; wav2vec 2.0's Large has biases, the others' have none."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A family in one of its two forms."""
+
+    family: str
+    form: dict
+    normalize: bool
+
+    def __str__(self) -> str:
+        return f"{self.family}-{'pre' if self.form['layer_norm_first'] else 'post'}"
+
+
+CASES = [
+    Case("hubert", BASE, False),
+    Case("hubert", LARGE, True),
+    Case("wav2vec2", BASE, False),
+    Case("wav2vec2", BIASED, True),
+    Case("wavlm", BASE, False),
+    Case("wavlm", LARGE, True),
+    Case("data2vec", {**LARGE, "layer_norm_first": False}, True),
+]
+
+RENAMED = (
+    (r"feature_extractor\.conv_layers\.(\d)\.0\.", r"feature_extractor.conv_layers.\1.conv."),
+    (
+        r"feature_extractor\.conv_layers\.(\d)\.2\.(1\.)?",
+        r"feature_extractor.conv_layers.\1.layer_norm.",
+    ),
+    (r"^post_extract_proj\.", "feature_projection.projection."),
+    (r"^layer_norm\.", "feature_projection.layer_norm."),
+    (r"pos_conv\.(\d)\.0\.", r"pos_conv_embed.layers.\1.conv."),
+    (r"pos_conv\.0\.weight_g", "pos_conv_embed.conv.parametrizations.weight.original0"),
+    (r"pos_conv\.0\.weight_v", "pos_conv_embed.conv.parametrizations.weight.original1"),
+    (r"pos_conv\.0\.", "pos_conv_embed.conv."),
+    (r"self_attn_layer_norm", "layer_norm"),
+    (r"self_attn\.relative_attention_bias", "attention.rel_attn_embed"),
+    (r"self_attn\.grep_linear", "attention.gru_rel_pos_linear"),
+    (r"self_attn\.grep_a", "attention.gru_rel_pos_const"),
+    (r"self_attn\.", "attention."),
+    (r"fc1\.", "feed_forward.intermediate_dense."),
+    (r"fc2\.", "feed_forward.output_dense."),
+    (r"^mask_emb$", "masked_spec_embed"),
+)
+"""Parameters of fairseq's and WavLM's modules, and what transformers calls them."""
+HEADS = ("final_proj", "label_embs", "quantizer", "project_q", "_ema")
+
+
+def waves(samples=SAMPLES):
+    """Noise of very different levels and offsets: shared statistics would show."""
+    generator = torch.Generator().manual_seed(0)
+    return [
+        torch.randn(n, generator=generator) * 0.01 * 3**i + 0.003 * i for i, n in enumerate(samples)
+    ]
+
+
+def layout(case):
+    """The keys that the four families' configurations have in common."""
+    return {
+        **case.form,
+        "conv_feature_layers": f"[({CHANNELS},10,5)] + [({CHANNELS},3,2)] * 4"
+        f" + [({CHANNELS},2,2)] * 2",
+        "encoder_layers": LAYERS,
+        "encoder_embed_dim": DIM,
+        "encoder_ffn_embed_dim": 32,
+        "encoder_attention_heads": 2,
+        "conv_pos": 6,
+        "conv_pos_groups": 2,
+    }
+
+
+def build(case):
+    """Return s3prl's module and the checkpoint that its loader expects, less the weights."""
+    keys = layout(case)
+    task = {"normalize": case.normalize, "sample_rate": 16_000}
+    if case.family == "wavlm":
+        from s3prl.upstream.wavlm.WavLM import WavLM, WavLMConfig
+
+        keys |= {
+            "relative_position_embedding": True,
+            "gru_rel_pos": True,
+            "num_buckets": 32,
+            "max_distance": 80,
+            "normalize": case.normalize,
+        }
+        return WavLM(WavLMConfig(keys)), {"cfg": keys}
+    if case.family == "hubert":
+        from s3prl.upstream.hubert import hubert_model as module
+
+        keys |= {"label_rate": 50.0, "final_dim": 8}
+        task |= {"label_rate": 50.0}
+        model = module.HubertModel(
+            module.HubertConfig(**keys), module.HubertPretrainingConfig(**task), [["a", "b"]]
+        )
+        return model, {"model_cfg": keys, "task_cfg": task, "dictionaries_symbols": [["a", "b"]]}
+    if case.family == "wav2vec2":
+        from s3prl.upstream.wav2vec2 import wav2vec2_model as module
+
+        keys |= {"quantize_targets": True, "final_dim": 8, "latent_vars": 4}
+        return module.Wav2Vec2Model(module.Wav2Vec2Config(**keys)), {
+            "model_cfg": keys,
+            "task_cfg": task,
+        }
+    from s3prl.upstream.data2vec import data2vec_model as module
+
+    keys |= {"pos_conv_depth": 5, "conv_pos": 25}
+    model = module.Data2VecAudioModel(module.Data2VecAudioConfig(**keys))
+    model.remove_pretraining_modules()
+    return model, {"model_cfg": keys, "task_cfg": task}
+
+
+def twin(case):
+    """Return transformers' module of the same shape, with weights of its own."""
+    keys = {
+        "hidden_size": DIM,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "conv_dim": (CHANNELS,) * 7,
+        "conv_bias": case.form["conv_bias"],
+        "feat_extract_norm": "layer" if case.form["extractor_mode"] == "layer_norm" else "group",
+        "do_stable_layer_norm": case.form["layer_norm_first"],
+        "num_conv_pos_embeddings": 6,
+        "num_conv_pos_embedding_groups": 2,
+    }
+    if case.family == "wavlm":
+        config = transformers.WavLMConfig(**keys, num_buckets=32, max_bucket_distance=80)
+        return transformers.WavLMModel(config)
+    if case.family == "data2vec":
+        keys |= {"num_conv_pos_embeddings": 5, "conv_pos_kernel_size": 5}
+        return transformers.Data2VecAudioModel(transformers.Data2VecAudioConfig(**keys))
+    if case.family == "hubert":
+        return transformers.HubertModel(transformers.HubertConfig(**keys))
+    return transformers.Wav2Vec2Model(transformers.Wav2Vec2Config(**keys))
+
+
+def renamed(weights):
+    """Return the encoder's part of s3prl's weights under transformers' names."""
+    result = {}
+    for name, value in weights.items():
+        if name.startswith(HEADS):
+            continue
+        for pattern, replacement in RENAMED:
+            name = re.sub(pattern, replacement, name)
+        result[name] = value
+    return result
+
+
+@pytest.fixture(scope="module", params=CASES, ids=str)
+def pair(request, tmp_path_factory):
+    """A case, s3prl's upstream and ours, both loaded from files."""
+    case, folder = request.param, tmp_path_factory.mktemp("pair")
+    s3prl._hub()
+    torch.manual_seed(2)
+    model, checkpoint = build(case)
+    # Norms start as the identity: move them, so that a norm left out shows.
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    weights = model.state_dict()
+    if case.family == "wavlm":
+        checkpoint["model"] = weights
+    else:
+        checkpoint["model_weight"] = weights
+    if case.family == "data2vec":
+        checkpoint["model_weight"] = {**weights, "_ema": torch.zeros(1)}
+    torch.save(checkpoint, folder / "checkpoint.pt")
+    other = twin(case)
+    other.load_state_dict(renamed(weights))
+    other.save_pretrained(folder / "folder")
+    theirs = s3prl.load(
+        s3prl.Config(kind="s3prl", name=f"{case.family}_local", path=str(folder / "checkpoint.pt"))
+    )
+    mine = ours.load(ours.Config(kind="transformers", model=str(folder / "folder")))
+    assert mine.normalize == case.normalize  # by the form, where the folder does not say
+    return case, theirs, mine
+
+
+def test_states_of_a_mixed_batch_are_s3prls(pair):
+    _, theirs, mine = pair
+    states, lengths = mine(waves())
+    assert states.shape == (LAYERS + 1, len(SAMPLES), max(lengths), DIM)
+    for i, wave in enumerate(waves()):
+        with torch.no_grad():
+            expected = theirs.expert([wave])["hidden_states"]
+        assert len(expected) == len(states)
+        for layer, state in enumerate(expected):
+            assert state.shape == (1, lengths[i], DIM)
+            torch.testing.assert_close(
+                states[layer, i, : lengths[i]], state[0], atol=1e-4, rtol=0, msg=f"layer {layer}"
+            )
+
+
+def test_both_kinds_give_the_same_stream(pair):
+    _, theirs, mine = pair
+    expected, expected_lengths = theirs(waves())
+    states, lengths = mine(waves())
+    assert torch.equal(lengths, expected_lengths)
+    torch.testing.assert_close(states, expected, atol=1e-4, rtol=0)
+    assert theirs.stride == mine.stride == 320
+    assert [theirs.frames(n) for n in range(800, 20_000, 777)] == [
+        mine.frames(n) for n in range(800, 20_000, 777)
+    ]
+
+
+def test_what_padding_does_to_s3prls_own_batches(pair):
+    """Why neither kind pads as s3prl does: only wav2vec 2.0's Large form comes out the same.
+
+    A GroupNorm takes padding into its statistics; HuBERT and WavLM count frames of padding as
+    valid (they divide the padded batch evenly); data2vec's stacked positional convolutions reach
+    from padding into the utterance.
+    """
+    case, theirs, mine = pair
+    states, lengths = mine(waves())
+    with torch.no_grad():
+        batch = torch.stack(theirs.expert(waves())["hidden_states"])
+    gap = max(
+        (states[:, i, :n] - batch[:, i, :n]).abs().max().item() for i, n in enumerate(lengths)
+    )
+    if str(case) == "wav2vec2-pre":
+        assert gap < 1e-4
+    else:
+        assert gap > 1e-3
+
+
+def test_only_the_last_state_of_a_pre_norm_encoder_is_normalised(pair):
+    case, _, mine = pair
+    states, _ = mine(waves()[:1])
+    norm = mine.model.encoder.layer_norm
+    centred = (states - norm.bias) / norm.weight
+    deviations = centred.mean(-1).abs().amax((1, 2))
+    if case.form["layer_norm_first"]:
+        assert deviations[-1] < 1e-4 < 1e-2 < deviations[:-1].min()
+    else:
+        assert deviations[0] < 1e-4 or case.family == "data2vec"
