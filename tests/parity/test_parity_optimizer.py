@@ -31,7 +31,7 @@ class Encoder(nn.Module):
         super().__init__()
         torch.manual_seed(3)
         scale = torch.arange(1, LAYERS + 1)[:, None, None]  # layers differ, so that weights move
-        self.register_buffer("weight", torch.randn(LAYERS, STRIDE, DIM) * scale / STRIDE**0.5)
+        self.register_buffer("weight", torch.randn(LAYERS, STRIDE, DIM) * scale / STRIDE)
 
     def get_downsample_rates(self, key: str) -> int:
         return STRIDE
@@ -112,10 +112,10 @@ def verification_head(expert):
 
 
 TASKS = {
-    # Optimizer, learning rate, clipping and accumulation of SUPERB's configuration.
-    "pr": ("ctc", phone_config, phone_head, "Adam", 1e-2, 1.0, 2),
-    "sid": ("voxceleb1", speaker_config, speaker_head, "Adam", 1e-4, 1.0, 4),
-    "sv": ("sv_voxceleb1", verification_config, verification_head, "AdamW", 1e-4, 1000.0, 5),
+    # SUPERB's optimizer and accumulation; gradients clipped where about half of the steps are.
+    "pr": ("ctc", phone_config, phone_head, "Adam", 2.5, 2),
+    "sid": ("voxceleb1", speaker_config, speaker_head, "Adam", 0.3, 4),
+    "sv": ("sv_voxceleb1", verification_config, verification_head, "AdamW", 30.0, 5),
 }
 
 
@@ -159,9 +159,10 @@ def labelled(kind, labels, tmp_path, make_task):
     return make_task(kind, table, **keys[kind])
 
 
+@pytest.mark.parametrize("rate", [1e-4, 1e-2])
 @pytest.mark.parametrize("kind", TASKS)
-def test_trajectory(kind, superb, make_task, monkeypatch, on_the_cpu, tmp_path):
-    downstream, config, head_of, optimizer, rate, clip, accumulate = TASKS[kind]
+def test_trajectory(kind, rate, superb, make_task, monkeypatch, on_the_cpu, tmp_path):
+    downstream, config, head_of, optimizer, clip, accumulate = TASKS[kind]
     runner_module, module = superb("downstream.runner"), superb(f"downstream.{downstream}.expert")
     for name in ("SpeakerClassifiDataset", "SpeakerVerifi_train", "SpeakerVerifi_test"):
         if hasattr(module, name):
@@ -267,4 +268,4 @@ def test_trajectory(kind, superb, make_task, monkeypatch, on_the_cpu, tmp_path):
             )
     start = featurizer.weights.new_zeros(LAYERS)
     assert (path[-1][WEIGHTS] - start).abs().max() > 5 * rate  # it went somewhere
-    assert any(norm > clip for norm in norms) == (kind == "pr")
+    assert min(norms) < clip < max(norms)
