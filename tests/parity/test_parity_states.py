@@ -7,6 +7,7 @@ loaded the way a study loads them.
 
 import re
 from dataclasses import dataclass
+from importlib import import_module
 
 import pytest
 import torch
@@ -225,6 +226,37 @@ def test_both_kinds_give_the_same_stream(pair):
     assert [theirs.frames(n) for n in range(800, 20_000, 777)] == [
         mine.frames(n) for n in range(800, 20_000, 777)
     ]
+
+
+PUBLISHED = {
+    "hubert-post": ("hubert_base", "hubert_base_ls960.pt"),
+    "hubert-pre": ("hubert_large_ll60k", "hubert_large_ll60k.pt"),
+    "wav2vec2-post": ("wav2vec2_base_960", "wav2vec_small.pt"),
+    "wav2vec2-pre": ("xlsr_53", "xlsr_53_56k.pt"),
+    "wavlm-post": ("wavlm_base", "wavlm_base.pt"),
+    "wavlm-pre": ("wavlm_large", "wavlm_large.pt"),
+    "data2vec-post": ("data2vec_base_960", "audio_base_ls.pt"),
+}
+"""s3prl's names of published checkpoints, and the files that it downloads for them."""
+
+
+def test_s3prls_names_load_like_a_local_checkpoint(pair, monkeypatch):
+    """With the download in place of the net: the tests have none."""
+    case, theirs, _ = pair
+    (path,) = theirs.files
+    name, file = PUBLISHED[str(case)]
+    asked = []
+
+    def downloaded(url, **_):
+        asked.append(url.rsplit("/", 1)[-1])
+        return str(path)
+
+    hubconf = import_module(f"s3prl.upstream.{case.family}.hubconf")
+    monkeypatch.setattr(hubconf, "_urls_to_filepaths", downloaded)
+    named = s3prl.load(s3prl.Config(kind="s3prl", name=name))
+    assert asked == [file]
+    assert named.files == (path,)
+    torch.testing.assert_close(named(waves())[0], theirs(waves())[0], atol=0, rtol=0)
 
 
 def test_what_padding_does_to_s3prls_own_batches(pair):

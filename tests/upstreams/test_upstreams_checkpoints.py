@@ -205,6 +205,34 @@ def test_s3prl_checkpoint_of_another_family(wavlm, tmp_path):
         s3prl.load(config)
 
 
+@pytest.mark.parametrize("content", [[1, 2], torch.zeros(2), {"model": {}}])
+def test_s3prl_checkpoint_of_another_form(content, tmp_path):
+    torch.save(content, tmp_path / "odd.pt")
+    config = s3prl.Config(kind="s3prl", name="wavlm_local", path=str(tmp_path / "odd.pt"))
+    with pytest.raises(StudyError, match=r"odd.pt\) could not be read \(\w+Error: "):
+        s3prl.load(config)
+
+
+def test_a_folder_is_no_s3prl_checkpoint(tmp_path):
+    config = s3prl.Config(kind="s3prl", name="wavlm_local", path=str(tmp_path))
+    with pytest.raises(StudyError, match=r"could not be read \(AssertionError"):
+        s3prl.load(config)
+
+
+def test_no_way_to_the_checkpoint(monkeypatch):
+    s3prl._hub()
+    from s3prl.upstream.hubert import hubconf
+
+    def unreachable(url, refresh):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(hubconf, "_urls_to_filepaths", unreachable)
+    with pytest.raises(
+        StudyError, match=r"'hubert_base' could not be downloaded or read \(OSError"
+    ):
+        s3prl.load(s3prl.Config(kind="s3prl", name="hubert_base"))
+
+
 def test_torch_load_is_itself_again(wavlm):
     before = torch.load
     wavlm()

@@ -45,7 +45,8 @@ def read(folder, **keys):
 
 def waves(samples=SAMPLES):
     generator = torch.Generator().manual_seed(0)
-    return [torch.randn(n, generator=generator) * 0.01 * 5**i for i, n in enumerate(samples)]
+    levels = [0.01, 0.05, 0.25, 1.25]
+    return [torch.randn(n, generator=generator) * levels[i % 4] for i, n in enumerate(samples)]
 
 
 def test_batch_equals_one_by_one(folder):
@@ -58,6 +59,17 @@ def test_batch_equals_one_by_one(folder):
         assert length == lengths[i]
         torch.testing.assert_close(states[:, i, : lengths[i]], alone[:, 0], atol=1e-5, rtol=0)
         assert not states[:, i, lengths[i] :].any()
+
+
+def test_many_short_recordings_are_encoded_in_parts(folder, monkeypatch):
+    upstream = read(folder)
+    samples = range(400, 400 + 320 * 11, 320)
+    whole, lengths = upstream(waves(samples))
+    assert whole.shape[1] == 11
+    monkeypatch.setattr("ssl_bench.upstreams.whisper.WINDOWS", 2)
+    parts, again = upstream(waves(samples))
+    assert torch.equal(lengths, again)
+    torch.testing.assert_close(parts, whole, atol=1e-5, rtol=0)
 
 
 def test_states_are_block_inputs_and_the_normalised_output(folder):

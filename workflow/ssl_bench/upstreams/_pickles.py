@@ -73,10 +73,13 @@ def reading(where: str, trusted: bool) -> Iterator[list[Path]]:
         raise StudyError(
             f"upstream: {where} could not be downloaded or read ({_line(error)})"
         ) from error
-    except (RuntimeError, KeyError, ValueError, EOFError) as error:
+    except ImportError as error:
+        raise StudyError(
+            f"upstream: {where} needs a package that is not installed ({_line(error)})"
+        ) from error
+    except (RuntimeError, AssertionError, LookupError, ValueError, TypeError, EOFError) as error:
         raise unfit_by_message(where, str(error)) or StudyError(
-            f"upstream: the checkpoint of {where} could not be read "
-            f"({type(error).__name__}: {_line(error)})"
+            f"upstream: the checkpoint of {where} could not be read ({_line(error)})"
         ) from error
     finally:
         torch.load = original
@@ -98,4 +101,4 @@ def _refuse_code(where: str, found: Any) -> None:
 
 
 def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])

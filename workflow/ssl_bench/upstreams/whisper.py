@@ -22,6 +22,8 @@ HOP = 160
 """Samples between two frames of the spectrogram; the second convolution halves their rate."""
 SHORTEST = 400
 """Samples (25 ms): one window of the spectrogram, as the other encoders ask for."""
+WINDOWS = 8
+"""Windows encoded at once: a batch of short recordings would else be a batch of full windows."""
 
 
 class Config(HuggingFaceConfig):
@@ -64,14 +66,20 @@ class WhisperUpstream(Upstream):
                     f"upstream: a recording has {found} samples at 16 kHz, expected {SHORTEST} to "
                     f"{self.window} ({self.window / SAMPLE_RATE:g} s, Whisper's window)"
                 )
-        device = waveforms[0].device
-        lengths = torch.tensor([self.frames(n) for n in samples], device=device)
-        mel = self._spectrogram(waveforms)
+        lengths = torch.tensor([self.frames(n) for n in samples], device=waveforms[0].device)
+        frames = int(lengths.max())
+        parts = [
+            self._states(waveforms[start : start + WINDOWS], frames)
+            for start in range(0, len(waveforms), WINDOWS)
+        ]
+        valid = frame_mask(lengths, frames)
+        return torch.cat(parts, 1) * valid[None, :, :, None], lengths
+
+    def _states(self, waveforms: list[Tensor], frames: int) -> Tensor:
+        """Return (L, B, frames, D), copied out of whole windows."""
         with self._inputs as inputs:
-            last = self.encoder(mel).last_hidden_state
-            states = torch.stack([*inputs, last])[:, :, : int(lengths.max())]
-        valid = frame_mask(lengths, states.shape[2])
-        return states * valid[None, :, :, None], lengths
+            last = self.encoder(self._spectrogram(waveforms)).last_hidden_state
+            return torch.stack([state[:, :frames] for state in (*inputs, last)])
 
     def _spectrogram(self, waveforms: list[Tensor]) -> Tensor:
         """Return (B, mels, window / 160), each normalised by its own maximum, in fp32."""
