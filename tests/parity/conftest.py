@@ -1,11 +1,16 @@
-"""s3prl's SUPERB code, importable without the packages that only its loaders and logs need."""
+"""s3prl's SUPERB code, importable without the packages that only its loaders and logs need.
+
+And what the tests of heads share.
+"""
 
 import importlib
+import importlib.util
 import sys
 from collections.abc import Callable
 from types import ModuleType
 
 import huggingface_hub
+import pandas as pd
 import pytest
 import torch
 from rapidfuzz.distance import Levenshtein
@@ -84,3 +89,63 @@ def make_task() -> Callable:
 def on_the_cpu(monkeypatch) -> None:
     """Let code that calls ``tensor.cuda()`` stay where it is."""
     monkeypatch.setattr(torch.Tensor, "cuda", lambda tensor, *_: tensor)
+
+
+DIM = 768
+LENGTHS = (61, 40, 77, 52)
+
+
+def features(lengths=LENGTHS, seed=0):
+    """Random features as s3prl takes them, (T, D) each, and as ours does, padded with lengths."""
+    generator = torch.Generator().manual_seed(seed)
+    each = [torch.randn(n, DIM, generator=generator) for n in lengths]
+    return each, torch.nn.utils.rnn.pad_sequence(each, batch_first=True), torch.tensor(lengths)
+
+
+def table(labels, **extra):
+    """A corpus whose three splits have the same labels; columns by name, lists of equal length."""
+    rows = []
+    for split in ("train", "dev", "test"):
+        part = pd.DataFrame({**labels, **extra})
+        part.insert(0, "id", [f"{split}-{i:04}" for i in range(len(part))])
+        rows.append(part.assign(split=split, duration=1.0))
+    return pd.concat(rows, ignore_index=True)
+
+
+def copy(head, weights):
+    """Load weights whose shapes must be all of the head's."""
+    expected = {name: tuple(value.shape) for name, value in head.state_dict().items()}
+    assert {name: tuple(value.shape) for name, value in weights.items()} == expected
+    head.load_state_dict(weights)
+    return head.eval()
+
+
+def close(found, expected):
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def count(module):
+    return sum(p.numel() for p in module.parameters())
+
+
+def loss_of(task, head, padded, lengths, ids):
+    outputs, out_lengths = head(padded, lengths)
+    targets, target_lengths = task.targets_for(ids)
+    return outputs, task.loss(outputs, out_lengths, targets, target_lengths).mean()
+
+
+class Heads:
+    """The helpers above, handed to tests by a fixture (test files cannot import a conftest)."""
+
+    dim = DIM
+    features = staticmethod(features)
+    table = staticmethod(table)
+    copy = staticmethod(copy)
+    close = staticmethod(close)
+    count = staticmethod(count)
+    loss_of = staticmethod(loss_of)
+
+
+@pytest.fixture(scope="session")
+def heads() -> type[Heads]:
+    return Heads

@@ -28,8 +28,8 @@ EVALUATED = (
     "xformers_att_config",
 )
 """Configuration values that s3prl's models pass to ``eval``."""
-HARMLESS = re.compile(r"[\d\s()\[\],+*]*|[a-z]+")
-"""Lists of layers such as ``[(512,10,5)] + [(512,3,2)] * 4``, or one plain name."""
+HARMLESS = re.compile(r"(?!.*\*\*)[\d\s()\[\],+*]*|[a-z]+")
+"""Lists of layers such as ``[(512,10,5)] + [(512,3,2)] * 4`` without powers, or one plain name."""
 
 
 @contextmanager
