@@ -27,6 +27,7 @@ PAIRS: tuple[tuple[str, str], ...] = (
     ("weighted_sum_mlp", "weighted_sum"),
     ("concat", "weighted_sum"),
     ("concat", "hconv"),
+    ("cls_pooling", "weighted_sum"),
 )
 """Interfaces compared on every task and upstream: (first, second)."""
 RELU = "_relu"
