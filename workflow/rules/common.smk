@@ -8,6 +8,7 @@ sys.path[:0] = [
     str(Path(workflow.basedir) / "interfaces"),
 ]
 
+from ssl_bench import inventory
 from ssl_bench.errors import StudyError
 from ssl_bench.study import from_snakemake, save
 
@@ -38,6 +39,10 @@ GPU = int(study.uses_gpu())
 
 onstart:
     save(study)
+    try:
+        inventory.check(study, prepared=False)
+    except StudyError as error:
+        sys.exit(f"error: {error}")
 
 
 def one_of(names):

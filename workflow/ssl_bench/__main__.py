@@ -33,12 +33,15 @@ def _read(path: Path, **names: str) -> "Study":
 
 @app.command()
 def check(study: StudyFile) -> None:
-    """Check a study and print its grid."""
+    """Check a study, print its grid, look for the files of its corpora."""
     made = _read(study)
+    from ssl_bench import inventory
+
     print(
         f"{made.name}: {len(made.tasks)} tasks × {len(made.upstreams)} upstreams, "
         f"{len(made.cells())} cells × {len(made.seeds)} seeds"
     )
+    inventory.check(made)
 
 
 @app.command()
@@ -56,6 +59,18 @@ def corpus(study: StudyFile, name: Annotated[str, typer.Option()]) -> None:
     from ssl_bench import corpus as stage
 
     stage.prepare(made, name)
+
+
+@app.command()
+def download(
+    corpus: Annotated[str, typer.Option(help="A corpus kind, such as librispeech.")],
+    to: Annotated[Path, typer.Option(help="The folder to unpack it in.")],
+    part: Annotated[list[str] | None, typer.Option(help="Only this part; may be repeated.")] = None,
+) -> None:
+    """Download a corpus, where its licence allows it."""
+    from ssl_bench.download import download as fetch
+
+    fetch(corpus, to, part or [])
 
 
 @app.command()

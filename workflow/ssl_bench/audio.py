@@ -23,11 +23,15 @@ class Header(NamedTuple):
     frames: int
 
 
-def header(path: str | Path) -> Header:
+def header(path: str | Path, demand_length: bool = True) -> Header:
     """Read a file's header.
 
+    Args:
+        path: the file.
+        demand_length: refuse what is empty or shorter than 25 ms.
+
     Raises:
-        StudyError: no such file, no audio that libsndfile reads, empty, or shorter than 25 ms.
+        StudyError: no such file, no audio that libsndfile reads, or too short.
     """
     path = Path(path)
     if not path.is_file():
@@ -36,7 +40,8 @@ def header(path: str | Path) -> Header:
         info = soundfile.info(path)
     except soundfile.LibsndfileError as error:
         raise _unreadable(path, error) from None
-    _demand_length(path, info.frames, info.samplerate)
+    if demand_length:
+        _demand_length(path, info.frames, info.samplerate)
     return Header(info.samplerate, info.channels, info.frames)
 
 

@@ -9,17 +9,23 @@ import os
 import shutil
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ssl_bench import audio, registry
+from ssl_bench.corpora._recordings import some
 from ssl_bench.corpora.base import SPLITS, table
 from ssl_bench.errors import StudyError
-from ssl_bench.progress import track
+from ssl_bench.progress import say, track
 from ssl_bench.study import Study
 from ssl_bench.tasks.base import Task
 from ssl_bench.upstreams.base import SAMPLE_RATE
+
+LISTED = 200
+"""Labels beyond which the summary does not list how often each occurs."""
+_NO_LABELS = ("id", "split", "duration", "text", "speaker", "samples", "crc32", "start")
 
 
 def prepare(study: Study, name: str) -> None:
@@ -37,7 +43,8 @@ def prepare(study: Study, name: str) -> None:
 def _write(study: Study, name: str, folder: Path) -> None:
     config = study.corpus_config(name)
     workers = int(os.environ.get("SSL_BENCH_WORKERS", "1"))
-    cuts = registry.load("corpora", config.kind).prepare(config, folder, workers)
+    kind = registry.load("corpora", config.kind)
+    cuts = kind.prepare(config, folder, workers)
     missing = [split for split in SPLITS if not len(cuts.get(split, ()))]
     if missing:
         raise StudyError(f"corpora.{name}: no utterance in split {', '.join(missing)}")
@@ -60,8 +67,7 @@ def _write(study: Study, name: str, folder: Path) -> None:
             sums.append(zlib.crc32(packed))
             sink.write(packed)
     if bad:
-        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
-        raise StudyError(f"corpora.{name}: {bad[0]}{more}")
+        raise StudyError(f"corpora.{name}: {some('recordings cannot be used', bad)}")
     frame["samples"] = counts
     frame["crc32"] = sums
     frame["start"] = np.cumsum([0, *counts[:-1]])
@@ -71,7 +77,13 @@ def _write(study: Study, name: str, folder: Path) -> None:
             make_task(study, task, frame)  # labels that do not fit are told now, and once
     for split, subset in cuts.items():
         subset.to_file(folder / f"{split}.jsonl.gz")
-    (folder / "summary.json").write_text(json.dumps(summary(frame), indent=1) + "\n")
+    about = summary(frame, kind.published(config) if hasattr(kind, "published") else {})
+    (folder / "summary.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+    for split, numbers in about.items():
+        found = numbers["utterances"]
+        published = numbers.get("published_utterances", found)
+        if found != published:
+            say(f"corpora.{name}: {split}: {found:,} utterances; published are {published:,}")
     frame.to_parquet(folder / "table.parquet", index=False)
 
 
@@ -84,16 +96,37 @@ def make_task(study: Study, name: str, frame: pd.DataFrame) -> Task:
         raise StudyError(f"tasks.{name}: {error}") from None
 
 
-def summary(frame: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Return utterances, hours and speakers of every split."""
+def summary(frame: pd.DataFrame, published: dict[str, int]) -> dict[str, dict[str, Any]]:
+    """Return the statistics of every split.
+
+    Utterances (and those of the published corpus, where they are known), hours, the shortest and
+    the longest in seconds, speakers, words of ``text``; and of every other label how many different
+    ones there are, and how many utterances have each, if there are no more than ``LISTED``. Of
+    ``phones`` symbols are counted, not utterances.
+    """
+    labels = [column for column in frame if column not in _NO_LABELS]
     return {
-        split: {
+        str(split): {
             "utterances": len(rows),
+            **({"published_utterances": published[split]} if split in published else {}),
             "hours": round(rows["duration"].sum() / 3600, 4),
+            "shortest": round(rows["duration"].min(), 3),
+            "longest": round(rows["duration"].max(), 3),
             "speakers": int(rows["speaker"].nunique()),
+            "words": int(rows["text"].dropna().str.split().str.len().sum()),
+            "labels": {name: _counts(rows[name]) for name in labels if rows[name].notna().any()},
         }
         for split, rows in frame.groupby("split", sort=False)
     }
+
+
+def _counts(values: pd.Series) -> dict[str, Any]:
+    values = values.dropna()
+    if values.name == "phones":
+        values = values.str.split().explode()
+    counts = values.value_counts().sort_index().sort_values(ascending=False, kind="stable")
+    listed = {str(label): int(count) for label, count in counts.items()}
+    return {"different": len(counts), **({"counts": listed} if len(counts) <= LISTED else {})}
 
 
 class Corpus:

@@ -8,11 +8,19 @@ A kind is a module with
   ``workers`` processes;
 * ``inputs(config) -> list[str]``, if it reads files: those whose change makes the corpus anew.
 
+and, where it makes sense,
+
+* ``missing(config) -> list[str]``: the files that the labels name and that are not there. It runs
+  before any job starts, so it reads labels and lists folders, and opens no recording;
+* ``published(config) -> dict[str, int]``: utterances of each split in the published corpus;
+* ``ARCHIVES: dict[str, Archive]``: what ``python -m ssl_bench download`` may fetch, and
+  ``DEFAULT_ARCHIVES``: the parts that it fetches unless told otherwise.
+
 Every cut has one supervision. ``text``, ``speaker`` and ``language`` are lhotse's own fields; every
 other label is a string in ``supervision.custom`` (``phones``: symbols separated by spaces).
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -25,6 +33,16 @@ class CorpusConfig(Strict):
     """Keys that every corpus entry has."""
 
     kind: str
+
+
+class Archive(NamedTuple):
+    """A tar file at its official address."""
+
+    url: str
+    digest: str
+    """``md5:`` or ``sha256:`` and the published hexadecimal digits."""
+    folder: str = ""
+    """Where it is unpacked, below the folder that is downloaded to."""
 
 
 def table(cuts: dict[str, Any]) -> pd.DataFrame:

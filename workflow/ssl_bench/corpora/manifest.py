@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import model_validator
 
-from ssl_bench import audio
 from ssl_bench.corpora import _cutsets
+from ssl_bench.corpora._recordings import Utterance, cut, some
 from ssl_bench.corpora._rows import Row, read
 from ssl_bench.corpora.base import SPLITS, CorpusConfig
 from ssl_bench.errors import StudyError, suggest
@@ -71,9 +71,22 @@ def prepare(config: Config, folder: Path, workers: int = 1) -> dict[str, Any]:
     return _from_table(config) if config.path else _from_cuts(config)
 
 
-def _from_table(config: Config) -> dict[str, Any]:
-    from lhotse import CutSet
+def missing(config: Config) -> list[str]:
+    """List the recordings of a manifest that do not exist, with their rows.
 
+    Of lhotse CutSets only the files themselves are looked for; their recordings are when they are
+    read.
+
+    Raises:
+        StudyError: a list that is not there or not in order.
+    """
+    if config.path:
+        return _missing(*_rows(config))
+    return [name for name in inputs(config) if not Path(name).is_file()]
+
+
+def _rows(config: Config) -> tuple[list[Row], list[Path]]:
+    """Read and check the list; return its rows and the recordings that they name."""
     manifest = Path(config.path or "")
     columns, rows = read(manifest)
     rows = [Row(row.number, _rename(row.cells, config)) for row in rows]
@@ -82,22 +95,30 @@ def _from_table(config: Config) -> dict[str, Any]:
     for row in rows:
         _check_row(manifest, row, config)
     _check_unique(manifest, rows)
-    paths = [root / row.cells["path"] for row in rows]
-    _check_files(manifest, rows, paths)
+    return rows, [root / row.cells["path"] for row in rows]
 
+
+def _from_table(config: Config) -> dict[str, Any]:
+    from lhotse import CutSet
+
+    manifest = Path(config.path or "")
+    rows, paths = _rows(config)
+    gone = _missing(rows, paths)
+    if gone:
+        raise StudyError(f"{manifest}: {some('recordings do not exist', gone)}")
     cuts: dict[str, list[Any]] = {split: [] for split in SPLITS}
     bad = []
     pairs = list(zip(rows, paths, strict=True))
     for row, path in track(pairs, f"reading headers of {manifest.name}"):
         try:
-            cut = _cut(row, path, config)
+            made = cut(_utterance(row, path, config))
         except StudyError as error:
             bad.append(f"row {row.number}: {error}")
             continue
-        cuts[_split(row, config)].append(cut)
+        cuts[_split(row, config)].append(made)
     if bad:
-        raise StudyError(f"{manifest}: {_some('recordings cannot be used', bad)}")
-    return {split: CutSet.from_cuts(some) for split, some in cuts.items() if some}
+        raise StudyError(f"{manifest}: {some('recordings cannot be used', bad)}")
+    return {split: CutSet.from_cuts(subset) for split, subset in cuts.items() if subset}
 
 
 def _rename(cells: dict[str, str], config: Config) -> dict[str, str]:
@@ -160,19 +181,12 @@ def _check_unique(manifest: Path, rows: list[Row]) -> None:
             )
 
 
-def _check_files(manifest: Path, rows: list[Row], paths: list[Path]) -> None:
-    missing = [
+def _missing(rows: list[Row], paths: list[Path]) -> list[str]:
+    return [
         f"row {row.number}: {path}"
         for row, path in zip(rows, paths, strict=True)
         if not path.is_file()
     ]
-    if missing:
-        raise StudyError(f"{manifest}: {_some('recordings do not exist', missing)}")
-
-
-def _some(what: str, lines: list[str]) -> str:
-    more = "; …" if len(lines) > 3 else ""
-    return f"{len(lines)} {what}: {'; '.join(lines[:3])}{more}"
 
 
 def _id(row: Row) -> str:
@@ -184,40 +198,21 @@ def _split(row: Row, config: Config) -> str:
     return config.splits.get(row.cells["split"], row.cells["split"])
 
 
-def _cut(row: Row, path: Path, config: Config) -> Any:
-    """Make the cut of one row: the whole recording, all channels, one supervision."""
-    from lhotse import AudioSource, Recording, SupervisionSegment
-
-    head = audio.header(path)
-    name, channels = _id(row), list(range(head.channels))
-    recording = Recording(
-        id=name,
-        sources=[AudioSource(type="file", channels=channels, source=str(path))],
-        sampling_rate=head.rate,
-        num_samples=head.frames,
-        duration=head.frames / head.rate,
-        channel_ids=channels,
-    )
+def _utterance(row: Row, path: Path, config: Config) -> Utterance:
+    """Return a row as an utterance: the whole recording."""
     labels = {
         column: cell or None
         for column, cell in row.cells.items()
         if column not in ("id", "path", "split", *COMPUTED)
     }
-    cut = recording.to_cut()
-    cut.supervisions = [
-        SupervisionSegment(
-            id=name,
-            recording_id=name,
-            start=0.0,
-            duration=recording.duration,
-            channel=cut.channel,
-            text=labels.pop("text", None),
-            speaker=labels.pop("speaker", None),
-            language=labels.pop("language", None) or config.language,
-            custom=labels,
-        )
-    ]
-    return cut
+    return Utterance(
+        _id(row),
+        path,
+        labels.pop("text", None),
+        labels.pop("speaker", None),
+        labels.pop("language", None) or config.language,
+        labels,
+    )
 
 
 def _from_cuts(config: Config) -> dict[str, Any]:

@@ -1,0 +1,157 @@
+"""From recordings and labels to lhotse CutSets, and one line for all that cannot be used."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ssl_bench import audio
+from ssl_bench.corpora.base import SPLITS
+from ssl_bench.errors import StudyError
+from ssl_bench.progress import say, track
+
+SHOWN = 3
+"""Offending files or utterances that an error line names."""
+
+
+class Utterance(NamedTuple):
+    """A recording, or a part of one, and its labels."""
+
+    id: str
+    path: Path
+    text: str | None = None
+    speaker: str | None = None
+    language: str | None = None
+    labels: Mapping[str, str | None] = {}
+    part: tuple[float, float] | None = None
+    """Start and duration in seconds; None: the whole recording."""
+
+
+def some(what: str, lines: list[str]) -> str:
+    """Say how many, and the first few of them: the tail of an error line."""
+    more = "; …" if len(lines) > SHOWN else ""
+    return f"{len(lines)} {what}: {'; '.join(lines[:SHOWN])}{more}"
+
+
+def absent(paths: Iterable[Path]) -> list[str]:
+    """List the files that do not exist, each folder read once: no file is asked for by itself."""
+    folders: dict[Path, set[str]] = {}
+    gone = []
+    for path in paths:
+        folder = path.parent
+        if folder not in folders:
+            try:
+                with os.scandir(folder) as entries:
+                    folders[folder] = {entry.name for entry in entries}
+            except (FileNotFoundError, NotADirectoryError):
+                folders[folder] = set()
+        if path.name not in folders[folder]:
+            gone.append(str(path))
+    return gone
+
+
+def demand(where: str, missing: list[str]) -> None:
+    """Raise StudyError if files are missing: how many, and the first few."""
+    if missing:
+        raise StudyError(f"{where}: {some('files are missing', missing)}")
+
+
+def lines(path: Path) -> list[str]:
+    """Return the lines of a label file.
+
+    Raises:
+        StudyError: no such file, or not UTF-8.
+    """
+    if not path.is_file():
+        raise StudyError(f"{path}: no such file")
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise StudyError(f"{path}: not UTF-8") from None
+
+
+def cuts(
+    where: str,
+    utterances: Mapping[str, Iterable[Utterance]],
+    keep: Callable[[str, float], bool] | None = None,
+) -> dict[str, Any]:
+    """Read every recording's header and return one CutSet per split.
+
+    Args:
+        where: the corpus, for errors.
+        utterances: those of each split, in the order that they will have.
+        keep: of a split and a duration in seconds, whether the published recipe uses it.
+
+    Raises:
+        StudyError: recordings that cannot be read, or that are too short: how many, and why the
+            first few cannot.
+    """
+    from lhotse import CutSet
+
+    made: dict[str, list[Any]] = {split: [] for split in SPLITS}
+    bad = []
+    for split, listed in utterances.items():
+        listed = list(listed)
+        for utterance in track(listed, f"{where}: reading headers of {split}"):
+            try:
+                cut = _cut_if(utterance, keep and partial(keep, split))
+            except StudyError as error:
+                bad.append(str(error))
+                continue
+            if cut is not None:
+                made[split].append(cut)
+        dropped = len(listed) - len(made[split])
+        if dropped and not bad:
+            say(f"{where}: {split}: {dropped} of {len(listed)} utterances dropped by length")
+    if bad:
+        raise StudyError(f"{where}: {some('recordings cannot be used', bad)}")
+    return {split: CutSet.from_cuts(subset) for split, subset in made.items() if subset}
+
+
+def _cut_if(utterance: Utterance, keep: Callable[[float], bool] | None) -> Any | None:
+    if keep is not None:
+        head = audio.header(utterance.path, demand_length=False)
+        if not keep(head.frames / head.rate):
+            return None
+    return cut(utterance)
+
+
+def cut(utterance: Utterance) -> Any:
+    """Make the cut of one utterance: all channels, one supervision.
+
+    Raises:
+        StudyError: the recording cannot be read, or is too short.
+    """
+    from lhotse import AudioSource, Recording, SupervisionSegment
+
+    name, path = utterance.id, utterance.path
+    head = audio.header(path)
+    channels = list(range(head.channels))
+    recording = Recording(
+        id=name,
+        sources=[AudioSource(type="file", channels=channels, source=str(path))],
+        sampling_rate=head.rate,
+        num_samples=head.frames,
+        duration=head.frames / head.rate,
+        channel_ids=channels,
+    )
+    made = recording.to_cut()
+    if utterance.part is not None:
+        start, duration = utterance.part
+        made = made.truncate(offset=start, duration=duration)
+    made.id = name
+    made.supervisions = [
+        SupervisionSegment(
+            id=name,
+            recording_id=name,
+            start=0.0,
+            duration=made.duration,
+            channel=made.channel,
+            text=utterance.text,
+            speaker=utterance.speaker,
+            language=utterance.language,
+            custom=dict(utterance.labels),
+        )
+    ]
+    return made

@@ -1,0 +1,39 @@
+"""Which files of a study's corpora are missing: asked before any job starts."""
+
+from ssl_bench import registry
+from ssl_bench.corpora._recordings import some
+from ssl_bench.errors import StudyError
+from ssl_bench.study import Study
+
+
+def missing(study: Study, corpus: str) -> list[str]:
+    """List the files that a corpus's labels name and that are not there.
+
+    Raises:
+        StudyError: a list that is not in order.
+    """
+    config = study.corpus_config(corpus)
+    kind = registry.load("corpora", config.kind)
+    return kind.missing(config) if hasattr(kind, "missing") else []
+
+
+def check(study: Study, prepared: bool = True) -> None:
+    """Raise StudyError if files of any corpus are missing: how many of each, and the first few.
+
+    Args:
+        study: the study.
+        prepared: look for the files of corpora that have been prepared, too.
+    """
+    problems = []
+    for corpus in study.corpora:
+        if not prepared and (study.corpus_dir(corpus) / "table.parquet").is_file():
+            continue
+        try:
+            gone = missing(study, corpus)
+        except StudyError as error:
+            problems.append(f"corpora.{corpus}: {error}")
+            continue
+        if gone:
+            problems.append(f"corpora.{corpus}: {some('files are missing', gone)}")
+    if problems:
+        raise StudyError(" | ".join(problems))
