@@ -5,8 +5,10 @@ import os
 # Set before numpy or torch is imported: the tests share few cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -29,6 +31,18 @@ def real_recordings() -> Path:
     if not (folder / "speechocean762.tsv").is_file():
         pytest.skip(f"real recordings: none in {folder}; set SSL_BENCH_REAL_DATA to their folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def layouts() -> ModuleType:
+    """``published_layouts.py``: the builders of small corpora in the published layouts."""
+    path = Path(__file__).with_name("published_layouts.py")
+    spec = importlib.util.spec_from_file_location("published_layouts", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ Its monolingual track scores ``cmn`` and ``jpn`` by the phones of ESPnet's ``tok
   ``v`` (ü) are dropped: a quirk of the original, kept.
 * ``jpn``: ESPnet's ``pyopenjtalk_g2p``: Open JTalk's phones.
 
-Both packages are optional.
+Both packages are optional. pyopenjtalk fetches its dictionary when it is first used;
+pyopenjtalk-plus, which is imported by the same name, brings it.
 """
 
 from collections.abc import Callable
@@ -24,7 +25,7 @@ def phonetic(language: str) -> Callable[[str], list[str]]:
     """Return the function from text to phones.
 
     Raises:
-        StudyError: the package that it needs is not installed.
+        StudyError: the package that it needs is not installed, or cannot get its dictionary.
     """
     package = PACKAGES[language]
     try:
@@ -58,4 +59,8 @@ def _mandarin(pypinyin: Any) -> Callable[[str], list[str]]:
 
 
 def _japanese(pyopenjtalk: Any) -> Callable[[str], list[str]]:
+    try:
+        pyopenjtalk.g2p("あ", kana=False)  # fetches its dictionary when it is first used
+    except OSError as error:
+        raise StudyError(f"ml_superb: pyopenjtalk cannot get its dictionary: {error}") from None
     return lambda text: pyopenjtalk.g2p(text, kana=False).split()
