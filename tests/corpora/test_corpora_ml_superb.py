@@ -185,7 +185,7 @@ def test_a_dictionary_that_cannot_be_fetched_is_told(monkeypatch):
         raise URLError("no network")
 
     monkeypatch.setitem(sys.modules, "pyopenjtalk", SimpleNamespace(g2p=g2p))
-    with pytest.raises(StudyError, match="cannot get its dictionary: .*no network"):
+    with pytest.raises(StudyError, match=r"cannot get its dictionary: .*no network"):
         _phonetic.phonetic("jpn")
 
 

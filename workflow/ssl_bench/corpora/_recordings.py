@@ -36,18 +36,17 @@ def some(what: str, lines: list[str]) -> str:
 
 def absent(paths: Iterable[Path]) -> list[str]:
     """List the files that do not exist, each folder read once: no file is asked for by itself."""
-    folders: dict[Path, set[str]] = {}
+    folders: dict[str, set[str]] = {}
     gone = []
-    for path in paths:
-        folder = path.parent
+    for path in map(str, paths):
+        folder, name = os.path.split(path)
         if folder not in folders:
             try:
-                with os.scandir(folder) as entries:
-                    folders[folder] = {entry.name for entry in entries}
+                folders[folder] = {entry.name for entry in os.scandir(folder)}
             except (FileNotFoundError, NotADirectoryError):
                 folders[folder] = set()
-        if path.name not in folders[folder]:
-            gone.append(str(path))
+        if name not in folders[folder]:
+            gone.append(path)
     return gone
 
 

@@ -85,7 +85,7 @@ def missing(config: Config) -> list[str]:
     named = [*_named(config).values()]
     if config.protocol == "verification" and _classes(config).is_file():
         named += _by_class(config).values()  # the one published list that has all of dev
-    return _recordings.absent(sorted({u.path for listed in named for u in listed}))
+    return _recordings.absent(dict.fromkeys(u.path for listed in named for u in listed))
 
 
 def published(config: Config) -> dict[str, int]:
