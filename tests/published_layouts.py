@@ -70,6 +70,11 @@ COMMANDS = (
     ("get my shoes", "bring", "shoes", "none"),
     ("make it warmer in the bedroom", "increase", "heat", "bedroom"),
 )
+REQUESTS = (
+    ("ADD A TUNE TO MY PLAYLIST", "O O music_item O playlist_owner O", "AddToPlaylist"),
+    ("PLAY ROCK & ROLL , PLEASE", "O genre genre genre O O", "PlayMusic"),
+    ("BOOK A TABLE FOR TWO", "O O O O party_size_number", "BookRestaurant"),
+)
 KEYWORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 
 
@@ -273,6 +278,28 @@ def speech_commands(
     return train, test
 
 
+def snips(root: Path, utterances: Mapping[str, int] | None = None, speak: Speak = tones) -> Path:
+    """Write ``SNIPS``: so many utterances of two speakers of each split, and of one who is not."""
+    utterances = utterances or {"train": 4, "valid": 2, "test": 2}
+    speakers = {
+        "train": ("Ivy", "Salli", "Amy"),
+        "valid": ("Amy", "Nicole", "Ivy"),
+        "test": ("Brian", "Emma", "Ivy"),
+    }
+    rows, slots = [], set()
+    for split, number in utterances.items():
+        for place, speaker in enumerate(speakers[split]):
+            for i in range(number):
+                words, tags, intent = REQUESTS[i % len(REQUESTS)]
+                name = f"{speaker}-snips-{split}-{i}"
+                write(root / split / f"{name}.wav", speak(words.lower(), place, "eng"))
+                rows.append(f"{name} BOS {words} EOS\tO {tags} {intent}")
+                slots |= set(tags.split()) - {"O"}
+    lines(root / "all.iob.snips.txt", rows)
+    lines(root / "slots.txt", ["O", *sorted(slots)])
+    return root
+
+
 def everything(root: Path, speak: Speak = tones) -> None:
     """Write every corpus, each in a folder named after its kind."""
     librispeech(root / "librispeech" / "LibriSpeech", speak=speak)
@@ -282,6 +309,7 @@ def everything(root: Path, speak: Speak = tones) -> None:
     voxceleb1(root / "voxceleb1", speak=speak)
     ml_superb(root / "ml_superb", speak=speak)
     speech_commands(root / "speech_commands", speak=speak)
+    snips(root / "snips", speak=speak)
 
 
 if __name__ == "__main__":

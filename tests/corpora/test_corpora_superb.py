@@ -49,6 +49,7 @@ def entries(root):
             "train": "10min",
         },
         "speech_commands": commands(root / "speech_commands"),
+        "snips": {"kind": "snips", "root": root / "snips"},
     }
 
 
@@ -362,6 +363,46 @@ def test_speech_commands_hash_decides_and_a_tenth_is_left_out():
     shares = [speech_commands.split_of(name) for name in names]
     assert abs(shares.count(None) / 4000 - 0.1) < 0.02
     assert abs(shares.count("dev") / 4000 - 0.1) < 0.02
+
+
+# ---- SNIPS
+
+
+def test_snips_has_a_slot_for_every_word_and_superbs_speakers(written, load):
+    frame = load(kind="snips", root=written / "snips").table()
+    assert frame.groupby("split")["speaker"].agg(set).to_dict() == {
+        "train": {"Ivy", "Salli"},
+        "dev": {"Amy", "Nicole"},
+        "test": {"Brian", "Emma"},
+    }
+    row = frame.loc["Ivy-snips-train-1"]
+    assert row["text"] == "PLAY ROCK AND ROLL PLEASE"
+    assert row["slots"] == "O genre genre genre O"
+    assert row["intent"] == "PlayMusic"
+    words, slots = frame["text"].str.split().str.len(), frame["slots"].str.split().str.len()
+    assert (words == slots).all()
+
+
+@pytest.mark.parametrize(
+    "line", ["Ivy-snips-train-1 BOS PLAY EOS\tO O", "Ivy BOS A EOS\tO O X", "Ivy-snips-train-1"]
+)
+def test_snips_lines_are_checked(copied, load, line):
+    root = copied("snips")
+    (root / "all.iob.snips.txt").write_text(line + "\n")
+    with pytest.raises(StudyError, match=r"all\.iob\.snips\.txt:1: expected "):
+        load(kind="snips", root=root).missing()
+
+
+def test_snips_slots_are_summarised(written, staged):
+    keys = {"kind": "snips", "root": written / "snips"}
+    prepared, _ = staged(keys, kind="ks", column="intent")
+    summary = json.loads((prepared.folder / "summary.json").read_text())
+    assert summary["test"]["labels"]["slots"]["counts"] == {
+        "O": 12,
+        "genre": 6,
+        "music_item": 2,
+        "playlist_owner": 2,
+    }
 
 
 # ---- what is wrong with a folder

@@ -25,6 +25,8 @@ from ssl_bench.upstreams.base import SAMPLE_RATE
 
 LISTED = 200
 """Labels beyond which the summary does not list how often each occurs."""
+SEQUENCES = ("phones", "slots")
+"""Labels that are symbols separated by spaces."""
 _NO_LABELS = ("id", "split", "duration", "text", "speaker", "samples", "crc32", "start")
 
 
@@ -102,7 +104,7 @@ def summary(frame: pd.DataFrame, published: dict[str, int]) -> dict[str, dict[st
     Utterances (and those of the published corpus, where they are known), hours, the shortest and
     the longest in seconds, speakers, words of ``text``; and of every other label how many different
     ones there are, and how many utterances have each, if there are no more than ``LISTED``. Of
-    ``phones`` symbols are counted, not utterances.
+    ``SEQUENCES`` symbols are counted, not utterances.
     """
     labels = [column for column in frame if column not in _NO_LABELS]
     return {
@@ -122,7 +124,7 @@ def summary(frame: pd.DataFrame, published: dict[str, int]) -> dict[str, dict[st
 
 def _counts(values: pd.Series) -> dict[str, Any]:
     values = values.dropna()
-    if values.name == "phones":
+    if values.name in SEQUENCES:
         values = values.str.split().explode()
     counts = values.value_counts().sort_index().sort_values(ascending=False, kind="stable")
     listed = {str(label): int(count) for label, count in counts.items()}
