@@ -10,6 +10,7 @@ import torch
 
 from ssl_bench import audio, registry
 from ssl_bench.corpora import iemocap, speech_commands, voxceleb1
+from ssl_bench.corpora._silence import trimmed
 from ssl_bench.corpora.base import SPLITS
 from ssl_bench.errors import StudyError
 
@@ -257,6 +258,54 @@ def test_voxceleb1_verification_by_default_selects_on_test(written, staged, tmp_
     train = frame[frame["split"] == "train"]
     assert len(train) == 4 * 4  # the first of each speaker's five is shorter than 32,000 samples
     assert train["samples"].min() > 32_000
+    for row in (0, len(frame) - 1):
+        path = written / "voxceleb1" / ("dev", "test")[row > 0] / "wav" / frame.index[row]
+        cut = audio.load(path)
+        louder = np.abs(prepared.waveform(row)).max() / np.abs(cut * 32767).max()
+        assert abs(louder - 10 ** (-3 / 20)) < 0.001
+
+
+def test_voxceleb1_cuts_silence_out_and_measures_then(copied, staged):
+    root = copied("voxceleb1")
+    pause = np.zeros(16_000)
+    for name in ("dev/wav/id10001/video000001", "test/wav/id10270/video000001"):
+        path = root / name / "00001.wav"
+        sound = soundfile.read(path)[0]
+        soundfile.write(path, np.concatenate([sound[:12_000], pause, sound[:12_000]]), 16_000)
+    trials = "work/small/corpora/it/trials.txt"
+    named = ["id10001/video000001/00001.wav", "id10270/video000001/00001.wav"]
+    prepared, _ = staged(vox(root, "verification"), kind="sv", trials_file=trials)
+    frame = prepared.table.set_index("id")
+    assert named[0] not in frame.index  # 40,000 samples, of which 24,000 are left or so
+    assert 22_000 < frame.at[named[1], "samples"] < 26_000
+    keys = vox(root, "verification", trim_silence=False, gain=0.0)
+    prepared, _ = staged(keys, kind="sv", trials_file=trials)
+    assert list(prepared.table.set_index("id").loc[named, "samples"]) == [40_000, 40_000]
+
+
+def test_voxceleb1_silent_recordings_are_told(copied, study):
+    from ssl_bench import corpus
+
+    root = copied("voxceleb1")
+    name = "id10270/video000001/00001.wav"
+    soundfile.write(root / "test" / "wav" / name, np.zeros(40_000), 16_000)
+    made = study(vox(root, "verification"), kind="sv")
+    with pytest.raises(StudyError, match=f"cut dev/{name}: 0 samples are left of 40000"):
+        corpus.prepare(made, "it")
+
+
+@pytest.mark.parametrize(
+    ("seed", "length"),
+    [(0, 6255), (1, 0), (2, 8357), (3, 25469), (4, 15007), (5, 23829), (6, 24420), (7, 9847)],
+)
+def test_silence_is_cut_out_as_sox_does(seed, length):
+    # Lengths of sox 14.4.2: sox -D in.wav -e floating-point -b 32 out.wav gain -3.0 silence
+    # 1 0.1 0.1% -1 0.1 0.1%. Without the gain sox would compare with 16 bits only.
+    random = np.random.default_rng(seed)
+    levels = random.choice([0, 0, 3e-4, 8e-4, 1.2e-3, 0.01, 0.1], size=40)
+    levels = np.repeat(levels, int(random.integers(200, 2500)))
+    samples = np.round(levels * random.standard_normal(len(levels)) * 32767) / 32768
+    assert len(trimmed((samples * 10 ** (-3 / 20)).astype(np.float32))) == length
 
 
 def test_voxceleb1_published_trials_are_a_trials_file_as_they_stand(written, staged):

@@ -9,6 +9,7 @@ import os
 import shutil
 import zlib
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -47,38 +48,25 @@ def _write(study: Study, name: str, folder: Path) -> None:
     workers = int(os.environ.get("SSL_BENCH_WORKERS", "1"))
     kind = registry.load("corpora", config.kind)
     cuts = kind.prepare(config, folder, workers)
-    missing = [split for split in SPLITS if not len(cuts.get(split, ()))]
-    if missing:
-        raise StudyError(f"corpora.{name}: no utterance in split {', '.join(missing)}")
+    _demand_splits(name, {split for split, subset in cuts.items() if len(subset)})
     frame = table(cuts)
     twice = frame["id"][frame["id"].duplicated()]
     if len(twice):
         raise StudyError(f"corpora.{name}: {len(twice)} ids are not unique: {twice.iloc[0]!r}")
-
-    every = [cut for split in cuts for cut in cuts[split]]
-    counts, sums, bad = [], [], []
-    with (folder / "waveforms.bin").open("wb") as sink:
-        for cut in track(every, f"packing {name}"):
-            try:
-                samples = audio.load(cut)
-            except StudyError as error:
-                bad.append(str(error))
-                continue
-            packed = (samples * 32767).clip(-32768, 32767).round().astype("<i2").tobytes()
-            counts.append(len(samples))
-            sums.append(zlib.crc32(packed))
-            sink.write(packed)
-    if bad:
-        raise StudyError(f"corpora.{name}: {some('recordings cannot be used', bad)}")
-    frame["samples"] = counts
-    frame["crc32"] = sums
-    frame["start"] = np.cumsum([0, *counts[:-1]])
+    packed = _pack(study, name, cuts, folder)
+    if len(packed) < len(frame):
+        left_out = len(frame) - len(packed)
+        say(f"corpora.{name}: {left_out} of {len(frame)} utterances left out by length")
+    frame = frame.drop(columns=["samples", "crc32"], errors="ignore").merge(packed, on="id")
+    _demand_splits(name, set(frame["split"]))
+    frame["start"] = np.cumsum([0, *frame["samples"][:-1]])
     frame["duration"] = frame["samples"] / SAMPLE_RATE
     for task, entry in study.tasks.items():
         if entry["corpus"] == name:
             make_task(study, task, frame)  # labels that do not fit are told now, and once
+    used = set(frame["id"])
     for split, subset in cuts.items():
-        subset.to_file(folder / f"{split}.jsonl.gz")
+        subset.filter(lambda cut: cut.id in used).to_file(folder / f"{split}.jsonl.gz")
     about = summary(frame, kind.published(config) if hasattr(kind, "published") else {})
     (folder / "summary.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n")
     for split, numbers in about.items():
@@ -87,6 +75,48 @@ def _write(study: Study, name: str, folder: Path) -> None:
         if found != published:
             say(f"corpora.{name}: {split}: {found:,} utterances; published are {published:,}")
     frame.to_parquet(folder / "table.parquet", index=False)
+
+
+def _pack(study: Study, name: str, cuts: dict[str, Any], folder: Path) -> pd.DataFrame:
+    """Write ``waveforms.bin``; return id, samples and crc32 of what is in it, in its order."""
+    config = study.corpus_config(name)
+    kind = registry.load("corpora", config.kind)
+    every = [(split, cut) for split in cuts for cut in cuts[split]]
+    rows, bad = [], []
+    with (folder / "waveforms.bin").open("wb") as sink:
+        for split, cut in track(every, f"packing {name}"):
+            try:
+                samples = _processed(kind, config, split, cut)
+            except StudyError as error:
+                bad.append(str(error))
+                continue
+            if samples is not None:
+                packed = (samples * 32767).clip(-32768, 32767).round().astype("<i2").tobytes()
+                rows.append((cut.id, len(samples), zlib.crc32(packed)))
+                sink.write(packed)
+    if bad:
+        raise StudyError(f"corpora.{name}: {some('recordings cannot be used', bad)}")
+    return pd.DataFrame(rows, columns=["id", "samples", "crc32"])
+
+
+def _demand_splits(name: str, found: set[str]) -> None:
+    missing = [split for split in SPLITS if split not in found]
+    if missing:
+        raise StudyError(f"corpora.{name}: no utterance in split {', '.join(missing)}")
+
+
+def _processed(kind: ModuleType, config: Any, split: str, cut: Any) -> np.ndarray | None:
+    """Load a recording and do to it what its corpus's recipe does; None: it is not used."""
+    samples = audio.load(cut)
+    if not hasattr(kind, "process"):
+        return samples
+    processed = kind.process(config, split, samples)
+    if processed is not None and len(processed) < audio.SHORTEST:
+        raise StudyError(
+            f"cut {cut.id}: {len(processed)} samples are left of {len(samples)}; at least "
+            f"{audio.SHORTEST} are needed"
+        )
+    return processed
 
 
 def make_task(study: Study, name: str, frame: pd.DataFrame) -> Task:

@@ -13,6 +13,8 @@ and, where it makes sense,
 * ``missing(config) -> list[str]``: the files that the labels name and that are not there. It runs
   before any job starts, so it reads labels and lists folders, and opens no recording;
 * ``published(config) -> dict[str, int]``: utterances of each split in the published corpus;
+* ``process(config, split, samples) -> np.ndarray | None``: what the recipe does to a recording
+  (mono, 16 kHz, float32) before anything else sees it; None leaves the utterance out;
 * ``ARCHIVES: dict[str, Archive]``: what ``python -m ssl_bench download`` may fetch, and
   ``DEFAULT_ARCHIVES``: the parts that it fetches unless told otherwise.
 

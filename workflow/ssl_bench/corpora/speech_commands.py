@@ -9,6 +9,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ssl_bench import audio
 from ssl_bench.corpora import _recordings
 from ssl_bench.corpora._recordings import Utterance
@@ -34,11 +36,12 @@ class Config(CorpusConfig):
     """Keys of a ``speech_commands`` corpus.
 
     Silence is the seconds of the background noise, in turn four for train and one for dev; s3prl
-    draws a random second of the same files for both.
+    draws a random second of the same files for both. ``gain`` changes the level, in dB.
     """
 
     root: str
     test_root: str
+    gain: float = -3.0
 
 
 def missing(config: Config) -> list[str]:
@@ -69,6 +72,11 @@ def prepare(config: Config, folder: Path, workers: int = 1) -> dict[str, Any]:
     for path in sorted(Path(config.test_root).glob("*/*.wav")):
         splits["test"].append(_utterance(path, path.parent.name, "test/"))
     return _recordings.cuts(where, splits)
+
+
+def process(config: Config, split: str, samples: np.ndarray) -> np.ndarray:
+    """Lower the level of a recording, as s3prl does."""
+    return samples * np.float32(10 ** (config.gain / 20))
 
 
 def split_of(name: str) -> str | None:

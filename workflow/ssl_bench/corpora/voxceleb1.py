@@ -11,13 +11,14 @@ import hashlib
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from ssl_bench.corpora import _recordings
 from ssl_bench.corpora._recordings import Utterance
+from ssl_bench.corpora._silence import trimmed
 from ssl_bench.corpora.base import CorpusConfig
 from ssl_bench.errors import StudyError
-from ssl_bench.upstreams.base import SAMPLE_RATE
 
 CLASSES = {"1": "train", "2": "dev", "3": "test"}
 UTTERANCES = {
@@ -35,8 +36,9 @@ class Config(CorpusConfig):
     same speakers in all.
 
     ``verification``: test are the recordings of ``trials`` (``<1|0> <recording> <recording>``),
-    below ``test/wav``; train are all speakers below ``dev/wav``, less the utterances of at most
-    ``min_samples`` samples at 16 kHz. Dev is one of three:
+    below ``test/wav``; train are all speakers below ``dev/wav``. Silence is cut out
+    (``trim_silence``), the level is changed by ``gain`` dB, and train has no utterance of at most
+    ``min_samples`` samples then. Dev is one of three:
 
     * by default, test once more, its ids beginning with ``dev/``: s3prl holds nobody out and
       reports the best test EER of its checkpoints;
@@ -56,6 +58,8 @@ class Config(CorpusConfig):
     dev_trials: str | None = None
     dev_speakers: int = Field(0, ge=0)
     min_samples: int = Field(32_000, ge=0)
+    trim_silence: bool = True
+    gain: float = -3.0
 
     @model_validator(mode="after")
     def _one_dev(self) -> "Config":
@@ -67,7 +71,7 @@ class Config(CorpusConfig):
         return self
 
 
-_VERIFICATION = ("trials", "dev_trials", "dev_speakers", "min_samples")
+_VERIFICATION = ("trials", "dev_trials", "dev_speakers", "min_samples", "trim_silence", "gain")
 
 
 def inputs(config: Config) -> list[str]:
@@ -107,11 +111,17 @@ def prepare(config: Config, folder: Path, workers: int = 1) -> dict[str, Any]:
     if config.protocol == "identification":
         return _recordings.cuts(where, _named(config))
     (Path(folder) / TRIALS).write_text("".join(f"{line}\n" for line in _all_trials(config)))
-    return _recordings.cuts(
-        where,
-        _verification(config),
-        lambda split, seconds: split != "train" or seconds * SAMPLE_RATE > config.min_samples,
-    )
+    return _recordings.cuts(where, _verification(config))
+
+
+def process(config: Config, split: str, samples: np.ndarray) -> np.ndarray | None:
+    """Prepare a recording of verification as s3prl does; None: too short to train on."""
+    if config.protocol == "identification":
+        return samples
+    samples = samples * np.float32(10 ** (config.gain / 20))
+    if config.trim_silence:
+        samples = trimmed(samples)
+    return None if split == "train" and len(samples) <= config.min_samples else samples
 
 
 def _tree(config: Config, name: str) -> Path:
