@@ -312,6 +312,37 @@ def everything(root: Path, speak: Speak = tones) -> None:
     snips(root / "snips", speak=speak)
 
 
+def entries(root: Path) -> dict[str, dict[str, object]]:
+    """Return entries of a study's ``corpora`` on what :func:`everything` has written."""
+    lexicon = "librispeech-lexicon-{}-g2p.txt"
+    voxceleb1 = {"kind": "voxceleb1", "root": str(root / "voxceleb1")}
+    multilingual = {"track": "multilingual", "train": "10min"}
+    commands = root / "speech_commands" / "speech_commands_v0.01"
+    return {
+        "librispeech": {
+            "kind": "librispeech",
+            "root": str(root / "librispeech" / "LibriSpeech"),
+            "lexicons": [
+                str(root / "librispeech" / lexicon.format(name)) for name in ("200k", "allothers")
+            ],
+        },
+        "iemocap": {"kind": "iemocap", "root": str(root / "iemocap"), "fold": 1},
+        "fluent_speech_commands": {
+            "kind": "fluent_speech_commands",
+            "root": str(root / "fluent_speech_commands"),
+        },
+        "identification": {**voxceleb1, "protocol": "identification"},
+        "verification": {**voxceleb1, "protocol": "verification"},
+        "ml_superb": {"kind": "ml_superb", "root": str(root / "ml_superb"), **multilingual},
+        "speech_commands": {
+            "kind": "speech_commands",
+            "root": str(commands),
+            "test_root": str(commands.with_name("speech_commands_test_set_v0.01")),
+        },
+        "snips": {"kind": "snips", "root": str(root / "snips")},
+    }
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Write small corpora in the published layouts.")
     parser.add_argument("folder", type=Path)

@@ -142,14 +142,16 @@ def test_a_line_of_another_form(root, load, line):
 
 
 def test_what_is_missing_is_named(root, load):
-    shutil.rmtree(root / "LAD")
-    assert load(**keys(root)).missing() == [f"{root}/LAD/"]
-    assert load(**keys(root, "eng1")).missing() == []
     (root / "voxpopuli" / "eng" / "transcript_10min_test.txt").unlink()
     gone = [f"{root}/voxpopuli/eng/transcript_10min_test.txt"]
     assert load(**keys(root, "eng1")).missing() == gone
+    assert load(**keys(root)).missing() == gone
+    assert load(**keys(root, "rus")).missing() == []
     shutil.rmtree(root / "mexico-el" / "xty")
     assert load(**keys(root, "xty")).missing() == [f"{root}/mexico-el/xty/"]
+    shutil.rmtree(root / "LAD")  # has no English, but only its folder can say so
+    for track in ("eng1", "multilingual"):
+        assert load(**keys(root, track)).missing() == [f"{root}/LAD/"]
 
 
 def test_an_unknown_track_names_the_nearest(load, root):
