@@ -87,6 +87,20 @@ def test_check_prints_the_grid_and_then_what_is_missing(raw, repository):
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_check_lists_every_missing_file_when_asked(raw, capsys):
+    from ssl_bench import __main__ as cli
+
+    del raw["corpora"]["libri"], raw["corpora"]["mine"]
+    gone = sorted(str(path) for path in Path("fluent_speech_commands").rglob("test-*.wav"))
+    for name in gone:
+        Path(name).unlink()
+    Path("study.yaml").write_text(yaml.safe_dump(raw))
+    with pytest.raises(StudyError, match=r"4 files are missing: .*; …"):
+        cli.check(Path("study.yaml"), missing=True)
+    listed = capsys.readouterr().out.splitlines()[1:]
+    assert sorted(listed) == [f"fsc\t{name}" for name in gone]
+
+
 @pytest.mark.slow
 def test_snakemake_starts_no_job_while_files_are_missing(raw, repository):
     for name in ("libri", "mine", "made"):

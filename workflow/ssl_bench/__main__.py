@@ -32,7 +32,10 @@ def _read(path: Path, **names: str) -> "Study":
 
 
 @app.command()
-def check(study: StudyFile) -> None:
+def check(
+    study: StudyFile,
+    missing: Annotated[bool, typer.Option("--missing", help="List every missing file.")] = False,
+) -> None:
     """Check a study, print its grid, look for the files of its corpora."""
     made = _read(study)
     from ssl_bench import inventory
@@ -41,6 +44,10 @@ def check(study: StudyFile) -> None:
         f"{made.name}: {len(made.tasks)} tasks × {len(made.upstreams)} upstreams, "
         f"{len(made.cells())} cells × {len(made.seeds)} seeds"
     )
+    if missing:
+        for corpus in made.corpora:
+            for file in inventory.missing(made, corpus):
+                print(f"{corpus}\t{file}")
     inventory.check(made)
 
 
