@@ -132,6 +132,11 @@ def test_empty_recordings_are_left_out_of_the_spoken_wikipedia_only(root, load):
     assert len(of(load(**keys(root, "eng1")).table(), "test")) == 9
 
 
+def test_a_separator_within_a_text_ends_no_line(root, load):
+    wav = rename(root, "train", "one\u2028two")
+    assert load(**keys(root, "eng1")).table().at[wav.stem, "text"] == "ONE TWO"
+
+
 @pytest.mark.parametrize("line", ["mls_eng_000200", "mls_eng_000200 eng"])
 def test_a_line_of_another_form(root, load, line):
     file = root / "mls" / "eng" / "transcript_10min_dev.txt"

@@ -65,7 +65,8 @@ def lines(path: Path) -> list[str]:
     if not path.is_file():
         raise StudyError(f"{path}: no such file")
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
+        # A transcript may hold what splitlines takes for the end of a line, such as U+2028.
+        return path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
     except UnicodeDecodeError:
         raise StudyError(f"{path}: not UTF-8") from None
 

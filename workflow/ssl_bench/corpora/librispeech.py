@@ -126,6 +126,8 @@ def _utterances(part: Path) -> list[Utterance]:
     for transcript in sorted(part.glob("*/*/*.trans.txt")):
         for number, line in enumerate(_recordings.lines(transcript), start=1):
             name, _, text = line.strip().partition(" ")
+            if not name:
+                continue
             if not text:
                 raise StudyError(f"{transcript}:{number}: expected '<utterance> <text>': {line!r}")
             speaker = name.partition("-")[0]
@@ -139,8 +141,10 @@ def _lexicon(files: list[str]) -> dict[str, str]:
     lexicon: dict[str, str] = {}
     for file in files:
         for number, line in enumerate(_recordings.lines(Path(file)), start=1):
-            word, *phones = line.split() or [""]
-            if line.strip() and not phones:
+            if not line.strip():
+                continue
+            word, *phones = line.split()
+            if not phones:
                 raise StudyError(f"{file}:{number}: expected '<word> <phone> …', found {line!r}")
             lexicon.setdefault(word, " ".join(phones))
     return lexicon
