@@ -63,7 +63,8 @@ def test_librispeech_serves_phone_and_speech_recognition(written, staged, reposi
     assert list(task.symbols[target[:-1]]) == phones
     assert task.symbols[target[-1]] == "<eos>"
     _, task = staged(keys, kind="asr")
-    assert set(task.symbols) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZ'|") | {"<pad>", "<eos>", "<unk>"}
+    specials = {"<s>", "<pad>", "<eos>", "<unk>"}
+    assert set(task.symbols) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZ'|") | specials
 
 
 def test_librispeech_words_in_no_lexicon_are_counted(copied, load):
