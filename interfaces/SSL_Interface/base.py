@@ -1,6 +1,7 @@
 """What every interface shares: checks, layer selection, normalisation, padding, layer profile."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,6 +13,8 @@ from typing_extensions import override
 from SSL_Interface.errors import InterfaceError
 from SSL_Interface.profiles import attribution, shares, weighted_norms
 from SSL_Interface.sharing import Shareable
+
+WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 States = Tensor | Sequence[Tensor]
 """Hidden states: (L, B, T, D), or L tensors (B, T, D)."""
@@ -27,12 +30,16 @@ class InterfaceConfig:
         layers: the states to join, in this order, as indices into L (negative ones count from the
             end); None takes all.
         normalize: layer-normalise every state over D first, without learned scale or shift.
+        check_finite: raise InterfaceError on NaN or infinite states in the valid frames. Off by
+            default: it reads all states once more, and on a GPU waits for them. Skipped under
+            ``vmap`` and in compiled or exported programs, where values cannot be looked at.
     """
 
     num_layers: int = 13
     dim: int = 768
     layers: Sequence[int] | None = None
     normalize: bool = True
+    check_finite: bool = False
 
 
 class Interface(Shareable, nn.Module):
@@ -46,6 +53,10 @@ class Interface(Shareable, nn.Module):
     Config: ClassVar[type[InterfaceConfig]] = InterfaceConfig
     needs_fit: ClassVar[bool] = False
     """Whether ``fit_batch`` and ``fit_finish`` must see data before the first forward."""
+    stacks_frames: ClassVar[bool] = False
+    """Where states come as a list, stack them frame by frame, (B, T, N, D) in memory, not layer by
+    layer: for interfaces that read all layers of a frame side by side. ``join`` sees (N, B, T, D)
+    either way."""
     profile_kind: str = "gradient × input"
     """What :meth:`layer_profile` measures: this, ``weight × norm`` or ``attention``."""
 
@@ -58,6 +69,7 @@ class Interface(Shareable, nn.Module):
         self.num_layers = self.positive("num_layers", config.num_layers)
         self.dim = self.positive("dim", config.dim)
         self.normalize = bool(config.normalize)
+        self.check_finite = bool(config.check_finite)
         self.layers = self._selection(config.layers)
         self._output_dim = self.dim
 
@@ -78,12 +90,14 @@ class Interface(Shareable, nn.Module):
         Args:
             states: (L, B, T, D), or a sequence of L tensors (B, T, D).
             lengths: (B,) integers, valid frames of each utterance; None takes all T as valid.
+                Their values are checked, so keep them on the CPU: elsewhere this waits for the
+                device.
 
         Returns:
             (B, T, output_dim), zero from each utterance's length on.
 
         Raises:
-            InterfaceError: rank, L, D or lengths do not fit.
+            InterfaceError: rank, L, D or lengths do not fit, or ``check_finite`` found something.
         """
         prepared = self.prepare(states, lengths)
         if lengths is None:
@@ -167,6 +181,8 @@ class Interface(Shareable, nn.Module):
         selected = self._select(states)
         if lengths is not None:
             self._check_lengths(lengths, *selected.shape[1:3])
+        if self.check_finite and readable(selected):
+            self._check_finite(selected, lengths)
         if not self.normalize:
             return selected
         return layer_norm(selected)
@@ -209,18 +225,21 @@ class Interface(Shareable, nn.Module):
 
     def _select(self, states: States) -> Tensor:
         if not isinstance(states, Tensor):
+            self._check_list(states)
             return self._stack(states)
         if states.ndim != 4 or states.shape[0] != self.num_layers or states.shape[-1] != self.dim:
             raise self.error(
                 "states", f"({self.num_layers}, B, T, {self.dim})", tuple(states.shape)
             )
         self._check_dtype(states)
-        first, count = self.layers[0], len(self.layers)
-        if self.layers == tuple(range(first, first + count)):
-            return states[first : first + count]
-        return torch.stack([states[layer] for layer in self.layers])
+        step = self.layers[1] - self.layers[0] if len(self.layers) > 1 else 1
+        if step > 0 and self.layers == tuple(range(self.layers[0], self.layers[-1] + 1, step)):
+            return states[self.layers[0] : self.layers[-1] + 1 : step]
+        return self._stack(states)
 
-    def _stack(self, states: Sequence[Tensor]) -> Tensor:
+    def _check_list(self, states: Sequence[Tensor]) -> None:
+        if not isinstance(states, Sequence) or not all(isinstance(s, Tensor) for s in states):
+            raise self.error("states", "a tensor or a list of tensors", type(states).__name__)
         shapes = [tuple(state.shape) for state in states]
         fits = len(shapes) == self.num_layers and len(set(shapes)) == 1
         if not fits or len(shapes[0]) != 3 or shapes[0][-1] != self.dim:
@@ -229,20 +248,44 @@ class Interface(Shareable, nn.Module):
                 f"{self.num_layers} tensors of one shape (B, T, {self.dim})",
                 f"{len(shapes)} of {', '.join(map(str, sorted(set(shapes)))) or 'nothing'}",
             )
-        self._check_dtype(states[0])
-        return torch.stack([states[layer] for layer in self.layers])
+        for state in states:
+            self._check_dtype(state)
+
+    def _stack(self, states: States) -> Tensor:
+        """Copy the selected layers into one (N, B, T, D); a single one is not copied."""
+        chosen = [states[layer] for layer in self.layers]
+        if len(chosen) == 1:
+            return chosen[0][None]
+        if self.stacks_frames:
+            return torch.stack(chosen, 2).movedim(2, 0)
+        return torch.stack(chosen)
 
     def _check_dtype(self, states: Tensor) -> None:
         if not states.is_floating_point():
             raise self.error("states", "floating point", states.dtype)
 
     def _check_lengths(self, lengths: Tensor, batch: int, time: int) -> None:
-        if lengths.shape != (batch,) or lengths.is_floating_point():
+        if not isinstance(lengths, Tensor):
+            raise self.error("lengths", f"a tensor of integers ({batch},)", repr(lengths))
+        if lengths.shape != (batch,) or lengths.dtype not in WHOLE:
             raise self.error(
                 "lengths", f"integers ({batch},)", f"{lengths.dtype} {tuple(lengths.shape)}"
             )
         if readable(lengths) and ((lengths < 1) | (lengths > time)).any():
             raise self.error("lengths", f"values from 1 to {time} frames", lengths.tolist())
+
+    def _check_finite(self, states: Tensor, lengths: Tensor | None) -> None:
+        wrong = ~states.isfinite().all(-1)  # (N, B, T)
+        if lengths is not None:
+            wrong &= valid(lengths, states[0])
+        if wrong.any():
+            layer, utterance, frame = wrong.nonzero()[0].tolist()
+            raise self.error(
+                "states",
+                "finite values (check_finite is on)",
+                f"NaN or infinity in {int(wrong.sum())} vectors, the first in layer "
+                f"{self.layers[layer]}, utterance {utterance}, frame {frame}",
+            )
 
     def _spread(self, values: Tensor) -> Tensor:
         """Place the values of the N selected layers (N,) among all L, on CPU in fp32."""
@@ -252,13 +295,14 @@ class Interface(Shareable, nn.Module):
 
 
 def layer_norm(states: Tensor) -> Tensor:
-    """Normalise over the last axis, without learned parameters, in the dtype of the states."""
+    """Normalise (N, B, T, D) over D, without learned parameters, in the dtype of the states."""
     device, width = states.device.type, states.shape[-1:]
-    if device == "meta":
-        return F.layer_norm(states, width)
+    # The kernel would first copy states that lie frame by frame in memory.
+    axis = 0 if states.is_contiguous() else 2
+    states = states.movedim(0, axis)
     # Autocast would widen bf16 states to fp32 here, though the kernel sums in fp32 anyway.
-    with torch.autocast(device, enabled=False):
-        return F.layer_norm(states, width)
+    with nullcontext() if device == "meta" else torch.autocast(device, enabled=False):
+        return F.layer_norm(states, width).movedim(axis, 0)
 
 
 def valid(lengths: Tensor, features: Tensor) -> Tensor:

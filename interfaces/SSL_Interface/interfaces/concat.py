@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from SSL_Interface.base import Interface, InterfaceConfig
+from SSL_Interface.products import layer_products
 
 
 @dataclass
@@ -21,6 +22,7 @@ class Concat(Interface):
     """Concatenate the layers and project them to one width."""
 
     Config = ConcatConfig
+    stacks_frames = True
 
     def __init__(self, config: ConcatConfig) -> None:
         super().__init__(config)
@@ -28,7 +30,7 @@ class Concat(Interface):
 
     @override
     def join(self, states: Tensor) -> Tensor:
-        return self.projection(states.movedim(0, -2).flatten(-2))
+        return layer_products(states, self.projection.weight, self.projection.bias)
 
     @override
     def macs_per_frame(self) -> int:

@@ -23,12 +23,11 @@ the padding are left out of the product.
 import math
 from dataclasses import dataclass
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
 from SSL_Interface.base import Interface, InterfaceConfig
+from SSL_Interface.products import Windows, side_by_side, window_products
 
 
 @dataclass
@@ -44,6 +43,7 @@ class HConv(Interface):
     """Convolve over the layer axis until few positions are left, then flatten them."""
 
     Config = HConvConfig
+    stacks_frames = True
 
     def __init__(self, config: HConvConfig) -> None:
         super().__init__(config)
@@ -70,12 +70,12 @@ class HConv(Interface):
 
     @override
     def join(self, states: Tensor) -> Tensor:
-        rows = states.movedim(0, -2).flatten(-2)  # (B, T, N·D)
+        rows = side_by_side(states)  # (B, T, N·D)
         lengths = self.positions
         convolutions = [module for module in self.transforms if isinstance(module, nn.Conv1d)]
         for convolution, length in zip(convolutions, lengths[:-1], strict=True):
-            outputs = self._convolve(convolution, rows, length)
-            rows = torch.cat(outputs, -1).relu()
+            windows = self._windows(length)
+            rows = window_products(rows, convolution.weight, convolution.bias, windows)
         channel_major = rows.unflatten(-1, (lengths[-1], -1)).transpose(-1, -2).flatten(-2)
         return self.projection(channel_major)
 
@@ -92,24 +92,11 @@ class HConv(Interface):
         """Output channels of each convolution."""
         return [self.dim] * (len(self.positions) - 2) + [self.dim // self.positions[-1]]
 
-    def _windows(self, length: int) -> list[tuple[int, int, int]]:
+    def _windows(self, length: int) -> Windows:
         """For each output position: first and last + 1 real position, and the window's start."""
         padding = self.kernel_size // 2
         starts = range(-padding, length + padding - self.kernel_size + 1, self.stride)
         return [(max(0, start), min(length, start + self.kernel_size), start) for start in starts]
-
-    def _convolve(self, convolution: nn.Conv1d, rows: Tensor, length: int) -> list[Tensor]:
-        """Convolve (B, T, length·D) over its positions → for each a (B, T, channels)."""
-        dim = self.dim
-        weight = convolution.weight.transpose(1, 2).flatten(1)  # (channels, k·D), tap-major
-        return [
-            F.linear(
-                rows[..., first * dim : last * dim],
-                weight[:, (first - start) * dim : (last - start) * dim],
-                convolution.bias,
-            )
-            for first, last, start in self._windows(length)
-        ]
 
 
 def positions(num_layers: int, kernel_size: int = 5, stride: int = 3) -> list[int]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from SSL_Interface.base import Interface, InterfaceConfig
+from SSL_Interface.products import layer_sum
 
 
 @dataclass
@@ -44,5 +45,4 @@ class WeightedSum(Interface):
 
 def softmax_sum(logits: Tensor, states: Tensor) -> Tensor:
     """Sum states (N, B, T, D) with the softmax of logits (N,) in one pass → (B, T, D)."""
-    weights = logits.softmax(0).to(states.dtype)
-    return (weights @ states.flatten(1)).unflatten(0, states.shape[1:])
+    return layer_sum(logits.softmax(0), states)
