@@ -1,7 +1,6 @@
 """What every interface shares: checks, layer selection, normalisation, padding, layer profile."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,8 +12,9 @@ from typing_extensions import override
 from SSL_Interface.errors import InterfaceError
 from SSL_Interface.profiles import attribution, shares, weighted_norms
 from SSL_Interface.sharing import Shareable
+from SSL_Interface.working import frames_axis, no_autocast
 
-WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 States = Tensor | Sequence[Tensor]
 """Hidden states: (L, B, T, D), or L tensors (B, T, D)."""
@@ -267,7 +267,7 @@ class Interface(Shareable, nn.Module):
     def _check_lengths(self, lengths: Tensor, batch: int, time: int) -> None:
         if not isinstance(lengths, Tensor):
             raise self.error("lengths", f"a tensor of integers ({batch},)", repr(lengths))
-        if lengths.shape != (batch,) or lengths.dtype not in WHOLE:
+        if lengths.shape != (batch,) or lengths.dtype not in INTEGERS:
             raise self.error(
                 "lengths", f"integers ({batch},)", f"{lengths.dtype} {tuple(lengths.shape)}"
             )
@@ -296,13 +296,11 @@ class Interface(Shareable, nn.Module):
 
 def layer_norm(states: Tensor) -> Tensor:
     """Normalise (N, B, T, D) over D, without learned parameters, in the dtype of the states."""
-    device, width = states.device.type, states.shape[-1:]
-    # The kernel would first copy states that lie frame by frame in memory.
-    axis = 0 if states.is_contiguous() else 2
+    axis = frames_axis(states)
     states = states.movedim(0, axis)
     # Autocast would widen bf16 states to fp32 here, though the kernel sums in fp32 anyway.
-    with nullcontext() if device == "meta" else torch.autocast(device, enabled=False):
-        return F.layer_norm(states, width).movedim(axis, 0)
+    with no_autocast(states):
+        return F.layer_norm(states, states.shape[-1:]).movedim(axis, 0)
 
 
 def valid(lengths: Tensor, features: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from SSL_Interface.base import Interface, InterfaceConfig
+from SSL_Interface.working import frames_axis, in_working_type
 
 
 @dataclass
@@ -70,6 +71,7 @@ class CLSPooling(Interface):
     @override
     def join(self, states: Tensor) -> Tensor:
         layer, attention = self.layer, self.layer.self_attn
+        states = in_working_type(states)
         probabilities = self._attend(states)  # (N + 1, B, T, heads)
         probabilities = F.dropout(probabilities, attention.dropout, self.training)
         value_weight = attention.in_proj_weight[2 * self.dim :].unflatten(0, (self.heads, -1))
@@ -78,9 +80,13 @@ class CLSPooling(Interface):
         own, others = probabilities[0, ..., None], probabilities[1:].to(states.dtype)
         pooled = torch.einsum("lbth,lbtd->bthd", others, states)
         values = torch.einsum("bthd,hed->bthe", pooled, value_weight)
-        # Dropout leaves attention that does not sum to one, and the value bias is scaled by it.
-        values = values + own * (value_weight @ self.cls)
-        values = values + probabilities.sum(0)[..., None] * value_bias
+        if self.training and attention.dropout:
+            # Dropout leaves attention that does not sum to one, and the bias is scaled by it.
+            value_bias = probabilities.sum(0)[..., None] * value_bias
+        # In the products' type at once: mixed types would widen every step from here to fp32.
+        own, value_bias = own.to(values.dtype), value_bias.to(values.dtype)
+        own_value = (value_weight @ self.cls).to(values.dtype)
+        values = torch.addcmul(values + value_bias, own, own_value)
         attended = attention.out_proj(values.flatten(-2))
 
         x = layer.norm1(self.cls + layer.dropout1(attended))
@@ -90,7 +96,7 @@ class CLSPooling(Interface):
     @override
     def profile(self, states: Tensor, frames: Tensor) -> Tensor:
         """Mean attention on each layer; what CLS pays to itself is left out."""
-        return self._attend(states)[1:, frames].mean((1, 2))
+        return self._attend(in_working_type(states))[1:, frames].mean((1, 2))
 
     @override
     def macs_per_frame(self) -> int:
@@ -108,6 +114,7 @@ class CLSPooling(Interface):
         folded = (query * key_weight).sum(1)  # (heads, D)
         constant = (query.squeeze(-1) * key_bias).sum(1)  # (heads,)
 
-        scores = F.linear(states, folded, constant)
+        axis = frames_axis(states)
+        scores = F.linear(states.movedim(0, axis), folded, constant).movedim(axis, 0)
         own = F.linear(self.cls, folded, constant).expand_as(scores[:1])
         return torch.cat([own, scores]).softmax(0)

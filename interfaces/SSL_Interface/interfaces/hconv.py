@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from SSL_Interface.base import Interface, InterfaceConfig
-from SSL_Interface.products import Windows, side_by_side, window_products
+from SSL_Interface.windows import Windows, window_products
+from SSL_Interface.working import side_by_side
 
 
 @dataclass
@@ -72,10 +73,9 @@ class HConv(Interface):
     def join(self, states: Tensor) -> Tensor:
         rows = side_by_side(states)  # (B, T, N·D)
         lengths = self.positions
-        convolutions = [module for module in self.transforms if isinstance(module, nn.Conv1d)]
-        for convolution, length in zip(convolutions, lengths[:-1], strict=True):
-            windows = self._windows(length)
-            rows = window_products(rows, convolution.weight, convolution.bias, windows)
+        for index, length in enumerate(lengths[:-1]):
+            weight, bias = self.transforms[2 * index].parameters()
+            rows = window_products(rows, weight, bias, self._windows(length))
         channel_major = rows.unflatten(-1, (lengths[-1], -1)).transpose(-1, -2).flatten(-2)
         return self.projection(channel_major)
 
