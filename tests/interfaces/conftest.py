@@ -1,5 +1,8 @@
 """Interfaces of every name, small, seeded and ready to run."""
 
+import importlib.util
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -70,3 +73,9 @@ def hubert_folder(tmp_path_factory):
         '{"do_normalize": true, "feature_extractor_type": "Wav2Vec2FeatureExtractor"}'
     )
     return str(folder)
+def plain():
+    """The module of plain forms."""
+    spec = importlib.util.spec_from_file_location("plain", Path(__file__).with_name("plain.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

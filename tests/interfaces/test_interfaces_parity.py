@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import HealthCheck, given, settings, strategies
 from sklearn.decomposition import PCA
 from torch import nn
 
@@ -18,15 +19,60 @@ def softmax(logits):
     return [weight / sum(weights) for weight in weights]
 
 
-def plain_hconv(states, transforms):
-    """Run the convolutions as convolutions: frames are the batch, layers the sequence."""
-    layers, batch, time, dim = states.shape
-    x = states.permute(1, 2, 3, 0).reshape(batch * time, dim, layers)
-    for index, module in enumerate(transforms):
-        if index % 2 == 0:
-            stride, padding = module.stride, module.padding
-            x = F.relu(F.conv1d(x, module.weight, module.bias, stride, padding))
-    return x.reshape(batch, time, -1)
+LAYOUTS = {
+    "layer by layer": lambda states: states,
+    "frame by frame": lambda states: states.movedim(0, 2).contiguous().movedim(2, 0),
+    "list": list,
+}
+
+
+def compare(name, interface, states, layout, plain, lengths=None):
+    """Hold features and all gradients, in fp64, to those of the plain form."""
+    leaf = states.requires_grad_()
+    expected = plain.PLAIN[name](interface, plain.prepare(interface, leaf))
+    if lengths is not None:
+        expected = expected * (torch.arange(states.shape[2]) < lengths[:, None])[..., None]
+    features = interface(LAYOUTS[layout](leaf), lengths)
+    torch.testing.assert_close(features, expected, rtol=1e-9, atol=1e-10)
+    inputs = [leaf, *interface.parameters()]
+    cotangent = torch.randn_like(expected)
+    ours = torch.autograd.grad(features, inputs, cotangent)
+    for mine, theirs in zip(ours, torch.autograd.grad(expected, inputs, cotangent), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-8, atol=1e-10)
+
+
+@pytest.fixture(params=SSL_Interface.names())
+def name(request, plain):
+    if request.param not in plain.PLAIN:
+        pytest.skip(f"no plain form of {request.param} in plain.py")
+    return request.param
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    "shape", [(2, 1, 1, 6), (3, 2, 5, 7), (7, 3, 1, 12), (13, 1, 6, 16), (25, 2, 3, 33)], ids=str
+)
+def test_plain_form(name, shape, layout, build, draw, plain):
+    lengths = torch.randint(1, shape[2] + 1, shape[1:2])
+    compare(name, build(name, shape[0], shape[3]), draw(*shape), layout, plain, lengths)
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=strategies.data())
+def test_plain_form_of_any_shape(name, data, build, draw, plain):
+    """Any L, B, T, D, selection, layout and padding."""
+    pick = data.draw
+    count, dim = pick(strategies.integers(2, 30)), pick(strategies.integers(6, 20))
+    batch, time = pick(strategies.integers(1, 3)), pick(strategies.integers(1, 5))
+    some = strategies.lists(strategies.integers(0, count - 1), min_size=2, unique=True)
+    layers = pick(strategies.none() | some)
+    normalize = pick(strategies.booleans())
+    lengths = pick(strategies.lists(strategies.integers(1, time), min_size=batch, max_size=batch))
+    interface = build(name, count, dim, layers=layers, normalize=normalize)
+    layout = pick(strategies.sampled_from(list(LAYOUTS)))
+    compare(name, interface, draw(count, batch, time, dim), layout, plain, torch.tensor(lengths))
 
 
 @pytest.mark.parametrize("layer", [0, 2, -1, -3])
@@ -107,20 +153,11 @@ def test_concat(build, draw):
 
 @pytest.mark.parametrize("shape", [(2, 6), (3, 7), (4, 9), (7, 12), (9, 20), (13, 16), (25, 33)])
 @pytest.mark.parametrize("conv", [(5, 3), (3, 2), (4, 3), (1, 2), (7, 4)])
-def test_hconv(shape, conv, build, draw):
+def test_hconv(shape, conv, build, draw, plain):
     num_layers, dim = shape
     kernel, stride = conv
     interface = build("hconv", num_layers, dim, kernel_size=kernel, stride=stride, normalize=False)
-    states = draw(num_layers, 2, 3, dim).requires_grad_()
-    expected = plain_hconv(states, interface.transforms)
-    assert expected.shape[-1] == interface.output_dim
-    features = interface(states)
-    torch.testing.assert_close(features, expected)
-    inputs = [states, *interface.parameters()]
-    cotangent = torch.randn_like(expected)
-    ours = torch.autograd.grad(features, inputs, cotangent)
-    for mine, plain in zip(ours, torch.autograd.grad(expected, inputs, cotangent), strict=True):
-        torch.testing.assert_close(mine, plain)
+    compare("hconv", interface, draw(num_layers, 2, 3, dim), "layer by layer", plain)
 
 
 def test_hconv_shapes_of_the_paper():
@@ -138,12 +175,10 @@ def test_hconv_shapes_of_the_paper():
     assert not any(key.startswith("projection") for key in large.state_dict())
 
 
-def test_hconv_projection(build, draw):
-    states = draw(7, 2, 3, 10)
-    interface = build("hconv", 7, 10, output_dim=4, normalize=False)
-    natural = plain_hconv(states, interface.transforms)
-    assert natural.shape[-1] == 9
-    torch.testing.assert_close(interface(states), interface.projection(natural))
+def test_hconv_projection(build, draw, plain):
+    interface = build("hconv", 7, 10, output_dim=4)
+    assert interface.projection.weight.shape == (4, 9)
+    compare("hconv", interface, draw(7, 2, 3, 10), "layer by layer", plain)
 
 
 @pytest.mark.parametrize(
