@@ -172,7 +172,8 @@ class Interface(Shareable, nn.Module):
         """Profile prepared states (N, B, T, D) on valid frames (B, T) → (N,), any scale."""
         if self.profile_kind == "weight × norm":
             weights = self.mixing_weights()
-            assert weights is not None
+            if weights is None:
+                raise self.error("mixing_weights", "weights, as profile_kind says", None)
             return weighted_norms(weights, states, frames)
         return attribution(lambda leaf: self.join_valid(leaf, frames), states, frames)
 

@@ -1,4 +1,4 @@
-"""Options that are wrong for one interface, each told by name."""
+"""What a user can get wrong, each told by interface, argument, expected and found value."""
 
 import pytest
 import torch
@@ -33,6 +33,142 @@ def test_option(name, options, message):
     with pytest.raises(InterfaceError) as caught:
         SSL_Interface.create(name, **sizes | options)
     assert str(caught.value).startswith(f"{name}: {message}")
+
+
+def zeros(*shape, **options):
+    return torch.zeros(*shape, **options)
+
+
+def poisoned(value):
+    states = torch.zeros(7, 2, 4, 12)
+    states[-1, 1, 2, 5] = value
+    return states
+
+
+GOOD = zeros(7, 2, 4, 12)
+WRONG_INPUT = {
+    # what is wrong: (states, lengths, the error after the interface's name)
+    "L": (zeros(6, 2, 4, 12), None, "states: expected (7, B, T, 12), found (6, 2, 4, 12)"),
+    "D": (zeros(7, 2, 4, 11), None, "states: expected (7, B, T, 12), found (7, 2, 4, 11)"),
+    "rank": (zeros(7, 4, 12), None, "states: expected (7, B, T, 12), found (7, 4, 12)"),
+    "integers": (
+        zeros(7, 2, 4, 12, dtype=torch.int64),
+        None,
+        "states: expected floating point, found torch.int64",
+    ),
+    "an array": (
+        GOOD.numpy(),
+        None,
+        "states: expected a tensor or a list of tensors, found ndarray",
+    ),
+    "a list of arrays": (
+        [state.numpy() for state in GOOD],
+        None,
+        "states: expected a tensor or a list of tensors, found list",
+    ),
+    "a short list": (
+        [zeros(2, 4, 12)] * 6,
+        None,
+        "states: expected 7 tensors of one shape (B, T, 12), found 6 of (2, 4, 12)",
+    ),
+    "an uneven list": (
+        [zeros(2, 4, 12)] * 6 + [zeros(2, 5, 12)],
+        None,
+        "states: expected 7 tensors of one shape (B, T, 12), found 7 of (2, 4, 12), (2, 5, 12)",
+    ),
+    "a list of D": (
+        [zeros(2, 4, 11)] * 7,
+        None,
+        "states: expected 7 tensors of one shape (B, T, 12), found 7 of (2, 4, 11)",
+    ),
+    "a list with integers": (
+        [*GOOD[:6], zeros(2, 4, 12, dtype=torch.int32)],
+        None,
+        "states: expected floating point, found torch.int32",
+    ),
+    "nothing": (
+        [],
+        None,
+        "states: expected 7 tensors of one shape (B, T, 12), found 0 of nothing",
+    ),
+    "lengths of another batch": (
+        GOOD,
+        torch.tensor([4]),
+        "lengths: expected integers (2,), found torch.int64 (1,)",
+    ),
+    "lengths as fractions": (
+        GOOD,
+        torch.tensor([1.0, 0.5]),
+        "lengths: expected integers (2,), found torch.float32 (2,)",
+    ),
+    "lengths as a mask": (
+        GOOD,
+        torch.tensor([True, True]),
+        "lengths: expected integers (2,), found torch.bool (2,)",
+    ),
+    "lengths as a list": (
+        GOOD,
+        [4, 4],
+        "lengths: expected a tensor of integers (2,), found [4, 4]",
+    ),
+    "lengths over T": (
+        GOOD,
+        torch.tensor([4, 5]),
+        "lengths: expected values from 1 to 4 frames, found [4, 5]",
+    ),
+    "a length of zero": (
+        GOOD,
+        torch.tensor([0, 4]),
+        "lengths: expected values from 1 to 4 frames, found [0, 4]",
+    ),
+    "NaN": (
+        poisoned(torch.nan),
+        torch.tensor([4, 3]),
+        "states: expected finite values (check_finite is on), found NaN or infinity in 1 vectors, "
+        "the first in layer 6, utterance 1, frame 2",
+    ),
+    "infinity": (
+        poisoned(-torch.inf),
+        None,
+        "states: expected finite values (check_finite is on), found NaN or infinity in 1 vectors, "
+        "the first in layer 6, utterance 1, frame 2",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SSL_Interface.names())
+@pytest.mark.parametrize("wrong", WRONG_INPUT)
+def test_input(name, wrong, build):
+    states, lengths, message = WRONG_INPUT[wrong]
+    interface = build(name, 7, 12, check_finite=True).float()
+    with pytest.raises(InterfaceError) as caught:
+        interface(states, lengths)
+    assert str(caught.value) == f"{name}: {message}"
+    assert f"expected {caught.value.expected}, found {caught.value.found}" in message
+
+
+@pytest.mark.parametrize("name", SSL_Interface.names())
+def test_finite_values_are_checked_where_asked_and_valid(name, build):
+    states = poisoned(torch.nan)
+    assert build(name, 7, 12).float()(states).shape[:2] == (2, 4)
+    features = build(name, 7, 12, check_finite=True).float()(states, torch.tensor([4, 2]))
+    assert features.isfinite().all()
+    some = build(name, 7, 12, layers=[1, 3, 5], check_finite=True).float()
+    assert some(states).isfinite().all()
+
+
+@pytest.mark.parametrize("name", SSL_Interface.names())
+@pytest.mark.parametrize("layers", [[7], [-8], [], [1, 1], [1, -6], [0.5], "01", 3])
+def test_layers(name, layers):
+    with pytest.raises(InterfaceError, match=f"{name}: layers: expected .* found"):
+        SSL_Interface.create(name, 7, 12, layers=layers)
+
+
+@pytest.mark.parametrize("name", SSL_Interface.names())
+@pytest.mark.parametrize("sizes", [(0, 12), (7, 0), (7.0, 12), (7, True)])
+def test_sizes(name, sizes):
+    with pytest.raises(InterfaceError, match=f"{name}: (num_layers|dim): expected .* found"):
+        SSL_Interface.create(name, *sizes)
 
 
 def test_pca_concat_refuses_to_run_unfitted(build):
