@@ -80,14 +80,16 @@ class CLSPooling(Interface):
         own, others = probabilities[0, ..., None], probabilities[1:].to(states.dtype)
         pooled = torch.einsum("lbth,lbtd->bthd", others, states)
         values = torch.einsum("bthd,hed->bthe", pooled, value_weight)
+        # In the products' type at once: mixed types would widen every step from here to fp32.
+        own_value = (value_weight @ self.cls).to(values.dtype)
+        values = torch.addcmul(values, own.to(values.dtype), own_value)
+        weight, bias = attention.out_proj.weight, attention.out_proj.bias
         if self.training and attention.dropout:
             # Dropout leaves attention that does not sum to one, and the bias is scaled by it.
-            value_bias = probabilities.sum(0)[..., None] * value_bias
-        # In the products' type at once: mixed types would widen every step from here to fp32.
-        own, value_bias = own.to(values.dtype), value_bias.to(values.dtype)
-        own_value = (value_weight @ self.cls).to(values.dtype)
-        values = torch.addcmul(values + value_bias, own, own_value)
-        attended = attention.out_proj(values.flatten(-2))
+            values = values + (probabilities.sum(0)[..., None] * value_bias).to(values.dtype)
+        else:
+            bias = bias + weight @ value_bias.flatten()
+        attended = F.linear(values.flatten(-2), weight, bias)
 
         x = layer.norm1(self.cls + layer.dropout1(attended))
         inner = layer.dropout(layer.linear1(x).relu())
