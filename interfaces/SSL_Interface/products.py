@@ -116,10 +116,7 @@ class _LayerProducts(torch.autograd.Function):
             blocks = weight.to(gradient.dtype).unflatten(1, (len(states), -1)).transpose(0, 1)
             for_states = (gradient @ blocks).unflatten(1, states.shape[1:3]).to(states.dtype)
         if ctx.needs_input_grad[1]:
-            layers = states.flatten(1, 2).to(gradient.dtype)
-            blocks = gradient.t().expand(len(layers), -1, -1) @ layers  # (N, C, D)
-            for_weight = torch.empty_like(weight)
-            for_weight.unflatten(1, (len(states), -1)).copy_(blocks.transpose(0, 1))
+            for_weight = _backward_blocks(gradient, states, weight)
         if ctx.needs_input_grad[2]:
             for_bias = gradient.sum(0, dtype=bias.dtype)
         return for_states, for_weight, for_bias
@@ -127,6 +124,19 @@ class _LayerProducts(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Tensor) -> tuple[Tensor, int]:
         return vmapped(plain_products, info, in_dims, inputs)
+
+
+def _backward_blocks(gradient: Tensor, states: Tensor, weight: Tensor) -> Tensor:
+    """Gradients (B·T, C) and the states (N, B, T, D) that were read → (C, N·D)."""
+    result = torch.empty_like(weight)
+    if states.dtype == gradient.dtype == weight.dtype:
+        for state, block in zip(states, result.chunk(len(states), 1), strict=True):
+            torch.mm(gradient.t(), state.flatten(0, 1), out=block)
+    else:
+        layers = states.flatten(1, 2).to(gradient.dtype)
+        blocks = gradient.t().expand(len(layers), -1, -1) @ layers  # (N, C, D)
+        result.unflatten(1, (len(layers), -1)).copy_(blocks.transpose(0, 1))
+    return result
 
 
 def _dots(states: Tensor, gradient: Tensor) -> Tensor:
