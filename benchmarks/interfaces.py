@@ -109,7 +109,7 @@ class Bench:
         interface = SSL_Interface.create(name, layers, dim, normalize=self.options.normalize)
         interface = interface.to(self.options.device)
         if interface.needs_fit:
-            interface.fit_batch(self.states[:, :1].float())
+            interface.fit_batch(self.states.float())
             interface.fit_finish()
         torch._dynamo.reset()
         steps, failed, memory = {}, {}, {}

@@ -61,9 +61,8 @@ class PCAConcat(Interface):
         if not self.fitted:
             raise self.error("forward", "fit_batch and fit_finish first", "no fitted components")
         # Centred before the projection: in bf16 the difference of two projections would be lost.
-        centred = (states - self.mean[:, None, None]).flatten(1, 2)
-        projected = centred @ self.components.transpose(1, 2)  # (N, B·T, K)
-        return projected.unflatten(1, states.shape[1:3]).movedim(0, -2).flatten(-2)
+        layers = zip(states, self.mean, self.components, strict=True)
+        return torch.cat([(state - mean) @ rows.t() for state, mean, rows in layers], -1)
 
     @torch.no_grad()
     def fit_batch(self, states: States, lengths: Tensor | None = None) -> None:
