@@ -61,8 +61,6 @@ def accumulate(total: Tensor, left: Tensor, right: Tensor) -> None:
     """Add left @ right to total, which may be of a wider type."""
     if total.dtype == left.dtype:
         torch.addmm(total, left, right, out=total)
-    elif total.is_cuda:
-        torch.addmm(total, left, right, out_dtype=total.dtype, out=total)
     else:
         total.add_(left @ right)
 

@@ -73,6 +73,9 @@ def hubert_folder(tmp_path_factory):
         '{"do_normalize": true, "feature_extractor_type": "Wav2Vec2FeatureExtractor"}'
     )
     return str(folder)
+
+
+@pytest.fixture(scope="session")
 def plain():
     """The module of plain forms."""
     spec = importlib.util.spec_from_file_location("plain", Path(__file__).with_name("plain.py"))

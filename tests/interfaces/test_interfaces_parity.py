@@ -44,7 +44,9 @@ def compare(name, interface, states, layout, plain, lengths=None):
 @pytest.fixture(params=SSL_Interface.names())
 def name(request, plain):
     if request.param not in plain.PLAIN:
-        pytest.skip(f"no plain form of {request.param} in plain.py")
+        pytest.skip(
+            f"no form of {request.param} in plain.py; it must have a parity test of its own"
+        )
     return request.param
 
 
