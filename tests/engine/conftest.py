@@ -68,7 +68,13 @@ def raw(recordings, encoder_folder, monkeypatch) -> dict[str, Any]:
             "pr": {"kind": "pr", "corpus": "tones", "hidden": 8},
         },
         "interfaces": {"weighted_sum": {}, "hconv": {}},
-        "training": {"steps": 4, "batch_seconds": 4, "evaluations": 2, "buckets": 2},
+        "training": {
+            "recipe": "none",
+            "steps": 4,
+            "batch_seconds": 4,
+            "evaluations": 2,
+            "buckets": 2,
+        },
         "sweep": {"learning_rates": [1e-3, 1e-2]},
     }
 

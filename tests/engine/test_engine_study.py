@@ -97,7 +97,6 @@ BAD = {
     "kind missing": ("tasks.pr.kind", DELETE, ["tasks.pr", "missing key 'kind'", "known: asr"]),
     "corpus missing": ("tasks.pr.corpus", DELETE, ["tasks.pr", "missing key 'corpus'"]),
     "model missing": ("upstreams.mini.model", DELETE, ["upstreams.mini", "missing key 'model'"]),
-    "rates missing": ("sweep.learning_rates", DELETE, ["missing key 'sweep.learning_rates'"]),
     "sweep missing": ("sweep", DELETE, ["sweep: missing", "learning_rates"]),
     # empty axes
     "no corpora": ("corpora", {}, ["corpora: "]),

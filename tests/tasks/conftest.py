@@ -9,18 +9,22 @@ from ssl_bench import registry
 KEYS = {"er": {"column": "keyword"}}
 """Keys beyond kind and corpus that make a kind fit the small table."""
 
+RECOGNISER = {
+    "projection": 12,
+    "dim": 16,
+    "layers": 1,
+    "attention_heads": 2,
+    "feed_forward": 32,
+    "specaugment": None,
+    "dropout": 0.0,
+}
 SMALL = {
     "pr": {"hidden": 16},
     "asr": {"hidden": 16, "layers": 1, "specaugment": None, "dropout": 0.0},
-    "mono_asr": {
-        "projection": 12,
-        "dim": 16,
-        "layers": 1,
-        "attention_heads": 2,
-        "feed_forward": 32,
-        "specaugment": None,
-        "dropout": 0.0,
-    },
+    "sf": {"hidden": 16, "layers": 1, "specaugment": None, "dropout": 0.0},
+    "mono_asr": RECOGNISER,
+    "multi_asr": RECOGNISER,
+    "multi_lid": RECOGNISER,
     "sv": {"hidden": 24, "pooled": 32},
 }
 
@@ -39,6 +43,7 @@ def small_table(per_split: int = 12, speakers: str = "disjoint") -> pd.DataFrame
                     "split": split,
                     "duration": 30.0,
                     "text": f"{word} {words[(i + 1) % 3][0]}",
+                    "slots": f"{('answer', 'order', 'O')[i % 3]} O",
                     "phones": f"{phones} {words[(i + 1) % 3][1]}",
                     "speaker": who,
                     "language": ("en", "de")[i % 2],

@@ -4,16 +4,21 @@ import pytest
 import torch
 
 from ssl_bench import registry
+from ssl_bench.tasks.sf import marked
 
 DIM = 16
-FRAMES = {"asr": 2}
+FRAMES = {"asr": 2, "sf": 2}
 """Frames of a symbol, 6 unless said; a BiLSTM is slow on one core."""
-STEPS = {"pr": 250, "mono_asr": 100}
-RATE = {"pr": 3e-2, "asr": 3e-2}
+STEPS = {"pr": 250, "mono_asr": 100, "multi_asr": 100, "multi_lid": 200, "sf": 100}
+RATE = {"pr": 3e-2, "asr": 3e-2, "sf": 3e-2}
 KEYS = {
     "pr": {"hidden": 64},
     "asr": {"metric": "cer", "hidden": 32},
-    "mono_asr": {"dim": 32, "projection": 24, "feed_forward": 64},
+    "sf": {"hidden": 32},
+    **dict.fromkeys(
+        ("mono_asr", "multi_asr", "multi_lid"),
+        {"dim": 32, "projection": 24, "feed_forward": 64},
+    ),
 }
 
 
@@ -24,8 +29,11 @@ def features_of(task, table, codes, ids, kind):
     if kind == "pr":
         # The end can be seen in a contextual encoder's states, so it has a code, too.
         sequences = [[*label.split(), "<eos>"] for label in rows["phones"]]
-    elif kind in ("asr", "mono_asr"):
+    elif kind in ("asr", "mono_asr", "multi_asr"):
         sequences = [[*text, " ", "<eos>"] for text in rows["text"]]
+    elif kind == "sf":
+        pairs = zip(rows["text"].str.upper().str.split(), rows["slots"].str.split(), strict=True)
+        sequences = [[*marked(*pair), "<eos>"] for pair in pairs]
     elif kind == "ic":
         sequences = [list(labels) for labels in rows[["action", "object", "location"]].to_numpy()]
     else:

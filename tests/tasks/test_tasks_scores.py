@@ -26,8 +26,8 @@ def test_kind_keeps_the_contract(small, kind):
     assert issubclass(module.Config, TaskConfig)
     assert issubclass(module.Task, Task)
     task = small.task(kind)
-    assert task.metric in ("per", "cer", "wer", "accuracy", "eer")
-    assert task.higher_is_better == (task.metric == "accuracy")
+    assert task.metric in ("per", "cer", "wer", "accuracy", "eer", "slot_type_f1")
+    assert task.higher_is_better == (task.metric in ("accuracy", "slot_type_f1"))
     targets, lengths = task.targets_for(task.ids("train"))
     assert targets.dtype == lengths.dtype == torch.int64
     assert targets.shape == (len(task.ids("train")), int(lengths.max()))
@@ -54,6 +54,7 @@ def test_loss_is_one_finite_number_an_example_and_scores_are_rows(small, kind):
     columns = {
         "accuracy": ["id", "speaker", "correct"],
         "eer": ["id", "speaker", "label", "score"],
+        "slot_type_f1": ["id", "speaker", "correct", "value_errors", "value_length"],
     }.get(task.metric, ["id", "speaker", "errors", "reference_length"])
     assert list(scores.columns) == columns
     assert task.value(scores) >= 0

@@ -30,9 +30,10 @@ from ssl_bench.features import Features, open_features
 from ssl_bench.profiles import layer_profiles
 from ssl_bench.progress import say
 from ssl_bench.provenance import commit
+from ssl_bench.recipe import Training
 from ssl_bench.runs import Joined, Run, Runs
 from ssl_bench.sampling import evaluation_batches
-from ssl_bench.study import Cell, Study, Training
+from ssl_bench.study import Cell, Study
 from ssl_bench.tasks.base import Task
 from ssl_bench.training import Trained, train
 
@@ -70,7 +71,7 @@ def sweep(study: Study, task: str, upstream: str, pack: str) -> None:
             runs = [
                 Run(seed, rate, layer)
                 for layer in _layers(stream, interface)
-                for rate in study.sweep.learning_rates
+                for rate in study.rates_of(task)
                 for seed in study.sweep.seeds
             ]
             rows = []
@@ -148,8 +149,8 @@ def _train_cell(stream: Stream, cell: Cell, place: Path, chosen: dict[int | None
                 f"{lost.learning_rate:g}; give the sweep smaller learning rates"
             )
         tests = evaluate(
-            group, task, stream.features, stream.rows, "test", stream.training.batch_seconds
-        )
+            group, task, stream.features, stream.rows, "test", stream.training.scored_seconds
+        ).tables
         rows += _result_rows(stream, cell, group, trained, tests)
         for one, score in zip(part, tests, strict=True):
             scores.append(score.assign(layer=one.layer, seed=one.seed))
@@ -250,7 +251,7 @@ def _maker(stream: Stream, interface: str) -> Callable[[], Joined]:
         fitted: Any = first.to(stream.device)
         ids = stream.task.ids("train")
         own = np.array([stream.rows[name] for name in ids])
-        width = int(stream.training.batch_seconds / features.seconds_per_frame)
+        width = int(stream.training.scored_seconds / features.seconds_per_frame)
         for batch in evaluation_batches(own, features.frames[own], width):
             fitted.fit_batch(*features.batch(batch.rows, batch.width))
         fitted.fit_finish()

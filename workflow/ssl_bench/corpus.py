@@ -120,10 +120,18 @@ def _processed(kind: ModuleType, config: Any, split: str, cut: Any) -> np.ndarra
 
 
 def make_task(study: Study, name: str, frame: pd.DataFrame) -> Task:
-    """Make a task on the table of its corpus; raise StudyError if the labels do not fit it."""
-    config = study.task_config(name)
+    """Make a task on the table of its corpus, less the training utterances that are too short.
+
+    Raises:
+        StudyError: the labels do not fit the task.
+    """
+    config, training = study.task_config(name), study.training_of(name)
+    kind = registry.load("tasks", config.kind).Task
+    if training.min_seconds is not None:
+        short = (frame["split"] == "train") & (frame["duration"] <= training.min_seconds)
+        frame = frame[~short]
     try:
-        return registry.load("tasks", config.kind).Task(config, frame)
+        return kind(config, frame)
     except StudyError as error:
         raise StudyError(f"tasks.{name}: {error}") from None
 

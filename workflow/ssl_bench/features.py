@@ -105,30 +105,40 @@ class Features:
         return self.stride / SAMPLE_RATE
 
     def batch(
-        self, rows: np.ndarray, width: int, layer: np.ndarray | None = None
+        self,
+        rows: np.ndarray,
+        width: int,
+        layer: np.ndarray | None = None,
+        starts: np.ndarray | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Gather a batch of states.
 
         Args:
             rows: (B,) rows of the corpus table, or (R, B) for R runs with a batch each.
-            width: T, at least the longest of the rows in frames.
+            width: T, at least the longest of the rows in frames, unless they are cropped.
             layer: (R,) a layer for each run; the states then have L = 1.
+            starts: of the shape of ``rows``, first frame of each; at most ``width`` frames follow.
+                The states of a crop are those of the whole utterance.
 
         Returns:
             states (L, B, T, D) or (R, L, B, T, D), bfloat16, zero beyond each utterance, and
             lengths of the shape of ``rows``, both on the device.
         """
         if self._live:
-            flat, starts, unique = self._encode(rows)
+            flat, begins, unique = self._encode(rows)
             lookup = np.searchsorted(unique, rows)
         else:
             assert self._flat is not None
-            flat, starts, lookup = self._flat, self._starts, rows
+            flat, begins, lookup = self._flat, self._starts, rows
         home = flat.device
         index = torch.from_numpy(np.ascontiguousarray(lookup)).to(home)
-        lengths = torch.from_numpy(np.ascontiguousarray(self.frames[rows])).to(home)
+        held, begin = self.frames[rows], begins[index]
+        if starts is not None:
+            held = np.minimum(held - starts, width)
+            begin = begin + torch.from_numpy(starts).to(home)
+        lengths = torch.from_numpy(np.ascontiguousarray(held)).to(home)
         offsets = torch.arange(width, device=home)
-        place = starts[index].unsqueeze(-1) + offsets
+        place = begin.unsqueeze(-1) + offsets
         place = place.where(offsets < lengths.unsqueeze(-1), flat.shape[0] - 1)
         if layer is None:
             states = flat[place].movedim(-2, -4)

@@ -10,12 +10,15 @@ from rich.progress import track as bar
 T = TypeVar("T")
 
 
-def track(items: Iterable[T], label: str, every: float = 15.0) -> Iterator[T]:
+def track(
+    items: Iterable[T], label: str, every: float = 15.0, total: int | None = None
+) -> Iterator[T]:
     """Yield items; show how many are done and, where the total is known, the time left."""
+    if total is None and isinstance(items, Sized):
+        total = len(items)
     if sys.stderr.isatty():
-        yield from bar(items, description=label)
+        yield from bar(items, description=label, total=total)
         return
-    total = len(items) if isinstance(items, Sized) else None
     began = said = time.monotonic()
     for done, item in enumerate(items, start=1):
         yield item

@@ -164,10 +164,11 @@ class Runs:
         return {k: v.detach().clone() for k, v in self.params.items()}
 
     def keep(self, held: dict[str, Tensor], which: Tensor) -> None:
-        """Overwrite the chosen runs' part of a snapshot with their weights of now."""
+        """Overwrite the chosen runs' part of a snapshot, wherever it is, with weights of now."""
         for name, value in self.params.items():
             ones = (-1,) + (1,) * (value.dim() - 1)
-            held[name].copy_(torch.where(which.view(ones), value.detach(), held[name]))
+            now = value.detach().to(held[name].device)
+            held[name].copy_(torch.where(which.to(now.device).view(ones), now, held[name]))
 
     def restore(self, held: dict[str, Tensor]) -> None:
         """Set all runs' parameters from a snapshot."""

@@ -1,9 +1,9 @@
 """Which utterances make which batch.
 
-Utterances are put into buckets of like length; a batch holds ``batch_seconds`` of one bucket. Which
-bucket each step takes is the same for every seed, and a seed decides which of the bucket's
-utterances: so runs of several seeds can be trained together, each on exactly the batches it would
-see alone.
+Utterances are put into buckets of like length; a batch holds a number of seconds, or of utterances,
+of one bucket. Which bucket each step takes is the same for every seed, and a seed decides which of
+the bucket's utterances: so runs of several seeds can be trained together, each on exactly the
+batches it would see alone. A bucket's batches all have one shape, so a step can be recorded.
 """
 
 from collections.abc import Iterator
@@ -14,42 +14,78 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of one step, (R, B), and the width in frames that fits them all."""
+    """Rows of one step, (R, B), and the width in frames that fits them all.
+
+    ``starts`` (R, B) is the first frame of each row's random crop, None where there are no crops.
+    """
 
     rows: np.ndarray
     width: int
+    starts: np.ndarray | None = None
 
 
 def training_batches(
     rows: np.ndarray,
     frames: np.ndarray,
-    batch_frames: int,
+    batch_frames: int | None,
     buckets: int,
     steps: int,
     seeds: list[int],
+    *,
+    utterances: int | None = None,
+    crop: int | None = None,
+    weights: np.ndarray | None = None,
 ) -> Iterator[Batch]:
     """Yield ``steps`` batches for R runs, one a seed.
 
     Args:
         rows: (N,) rows that may be drawn.
         frames: (N,) their lengths.
-        batch_frames: frames a batch may hold, padding included.
+        batch_frames: frames a batch may hold, padding included, or None.
         buckets: how many buckets of equal total length to make.
         steps: how many batches to yield.
         seeds: (R,) seed of each run's order; equal seeds give equal batches.
+        utterances: how many utterances a batch holds, where ``batch_frames`` is None. Buckets of
+            fewer are joined; only a corpus of fewer has smaller batches.
+        crop: most frames of an utterance; a longer one is cut to them, anywhere.
+        weights: (N,) how likely each row is drawn, with replacement; without them every row is
+            drawn once a pass.
     """
-    groups = _buckets(rows, frames, buckets)
-    widths = [int(max(frames[np.isin(rows, group)])) for group in groups]
-    sizes = [max(1, min(len(g), batch_frames // w)) for g, w in zip(groups, widths, strict=True)]
-    share = np.array([len(g) / size for g, size in zip(groups, sizes, strict=True)])
+    used = frames if crop is None else np.minimum(frames, crop)
+    groups = _buckets(used, buckets, utterances or 1)
+    widths = [int(used[group].max()) for group in groups]
+    sizes = [
+        min(len(group), utterances or max(1, (batch_frames or 0) // width))
+        for group, width in zip(groups, widths, strict=True)
+    ]
+    mass = np.ones(len(rows)) if weights is None else weights
+    share = np.array([mass[g].sum() / size for g, size in zip(groups, sizes, strict=True)])
     schedule = np.random.default_rng(0).choice(len(groups), size=steps, p=share / share.sum())
     orders = {
-        seed: [_Shuffled(g, np.random.default_rng((seed, b))) for b, g in enumerate(groups)]
+        seed: [
+            _Shuffled(group, rng) if weights is None else _Weighted(group, weights[group], rng)
+            for b, group in enumerate(groups)
+            for rng in [np.random.default_rng((seed, b))]
+        ]
         for seed in dict.fromkeys(seeds)
     }
+    cuts = {seed: np.random.default_rng((seed, len(groups), 1)) for seed in orders}
     for bucket in schedule:
+        width = widths[bucket]
         drawn = {seed: order[bucket].take(sizes[bucket]) for seed, order in orders.items()}
-        yield Batch(np.stack([drawn[seed] for seed in seeds]), widths[bucket])
+        starts = None
+        if crop is not None:
+            # as random.randint(0, length - crop): both ends may be drawn
+            spare = {seed: np.maximum(frames[d] - crop, 0) for seed, d in drawn.items()}
+            first = {seed: cuts[seed].integers(0, most + 1) for seed, most in spare.items()}
+            starts = np.stack([first[seed] for seed in seeds])
+        yield Batch(np.stack([rows[drawn[seed]] for seed in seeds]), width, starts)
+
+
+def balanced(classes: list[tuple[int, ...]]) -> np.ndarray:
+    """Return a weight for each utterance, (N,), that makes all classes equally likely."""
+    _, index, count = np.unique(np.array(classes), axis=0, return_inverse=True, return_counts=True)
+    return 1.0 / count[index.ravel()]
 
 
 def evaluation_batches(rows: np.ndarray, frames: np.ndarray, batch_frames: int) -> Iterator[Batch]:
@@ -79,9 +115,26 @@ class _Shuffled:
         return taken
 
 
-def _buckets(rows: np.ndarray, frames: np.ndarray, buckets: int) -> list[np.ndarray]:
+class _Weighted:
+    """Draws with replacement, each row as often as its weight says."""
+
+    def __init__(self, rows: np.ndarray, weights: np.ndarray, rng: np.random.Generator) -> None:
+        self.rows, self.rng, self.ends = rows, rng, np.cumsum(weights / weights.sum())
+
+    def take(self, count: int) -> np.ndarray:
+        place = np.searchsorted(self.ends, self.rng.random(count), side="right")
+        return self.rows[np.minimum(place, len(self.rows) - 1)]
+
+
+def _buckets(frames: np.ndarray, buckets: int, least: int) -> list[np.ndarray]:
+    """Return the places of each bucket's utterances; ``least`` at least, if there are so many."""
     order = np.argsort(frames, kind="stable")
     place = np.cumsum(frames[order]) / frames.sum()
     label = np.minimum((place * buckets).astype(int), buckets - 1)
-    groups = [rows[order[label == b]] for b in range(buckets)]
-    return [group for group in groups if len(group)]
+    groups: list[np.ndarray] = []
+    for group in (order[label == b] for b in range(buckets)):
+        if groups and (len(group) < least or len(groups[-1]) < least):
+            groups[-1] = np.concatenate([groups[-1], group])
+        elif len(group):
+            groups.append(group)
+    return groups

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator
@@ -17,40 +17,13 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 from ssl_bench import registry
 from ssl_bench.configuration import Strict
 from ssl_bench.errors import StudyError, suggest
+from ssl_bench.recipe import Recipe, Seed, Sweep, Training, settle
 
+OWN = ("training", "learning_rates", "interfaces")
+"""Keys of a task's entry that are the study's business, not the kind's."""
 NAME = r"^[a-z0-9][a-z0-9_.-]*$"
-Seed = Annotated[int, Field(ge=0)]
-Rate = Annotated[float, Field(gt=0)]
 SIZES = ((13, 16), (13, 768), (25, 1024), (49, 1280))
 """(L, D) that an interface's options are tried on: an option is good if one of them takes it."""
-
-
-class Training(Strict):
-    """How a head and an interface are trained; a task's own ``training`` overrides single keys."""
-
-    steps: int = Field(500, ge=1)
-    batch_seconds: float = Field(128.0, gt=0)
-    evaluations: int = Field(5, ge=1)
-    optimizer: Literal["adam", "adamw"] = "adam"
-    weight_decay: float = Field(0.0, ge=0)
-    clip: float = Field(1.0, gt=0)
-    warmup: float = Field(0.0, ge=0, lt=1)
-    schedule: Literal["constant", "linear"] = "constant"
-    layer_weight_scale: float = Field(10.0, gt=0)
-    buckets: int = Field(4, ge=1)
-
-
-class Sweep(Strict):
-    """The learning rates every interface tries, and the seeds that each is tried with."""
-
-    learning_rates: tuple[Rate, ...] = Field(min_length=1)
-    seeds: tuple[Seed, ...] = Field((0,), min_length=1)
-    steps: float = Field(1.0, gt=0, le=1)
-
-    @field_validator("learning_rates", "seeds", mode="before")
-    @classmethod
-    def _tuple(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
 
 
 class Cell(NamedTuple):
@@ -144,12 +117,24 @@ class Study(Strict):
 
     def task_config(self, name: str) -> Any:
         """Return the task entry as its kind's ``Config``."""
-        return _entry("tasks", name, _without(self.tasks[name], "training", "interfaces"))
+        return _entry("tasks", name, _without(self.tasks[name], *OWN))
+
+    def recipe_of(self, task: str) -> Recipe:
+        """Return the published recipe of a task's kind."""
+        return registry.load("tasks", self.task_config(task).kind).RECIPE
 
     def training_of(self, task: str) -> Training:
-        """Return the study's training keys with the task's own on top."""
+        """Return the published training with the study's keys, then the task's own, on top."""
         own = _model(Training, self.tasks[task].get("training", {}), f"tasks.{task}.training")
-        return self.training.model_copy(update=own.model_dump(exclude_unset=True))
+        return settle(self.recipe_of(task).training, self.training, own)
+
+    def rates_of(self, task: str) -> tuple[float, ...]:
+        """Return the learning rates that a task sweeps: its own, the study's or the published."""
+        own = {"learning_rates": self.tasks[task].get("learning_rates")}
+        said = _model(Sweep, own, f"tasks.{task}").learning_rates
+        if said is None and self.sweep is not None:
+            said = self.sweep.learning_rates
+        return said or self.recipe_of(task).learning_rates
 
     def interface_options(self, name: str) -> tuple[str, dict[str, Any]]:
         """Return an interface's kind (its own name unless ``kind`` says otherwise) and options."""
@@ -166,16 +151,21 @@ class Study(Strict):
                 "corpus": self.corpora[corpus],
                 "normalize": self.normalize,
                 "upstream": _without(self.upstreams[upstream], "interfaces"),
-                "task": _without(self.tasks[task], "training", "interfaces"),
+                "task": _without(self.tasks[task], *OWN),
                 "interfaces": {
                     name: self.interfaces[name] for name in self.interfaces_in(task, upstream, pack)
                 },
-                "training": self.training_of(task).model_dump(),
-                "sweep": self.sweep.model_dump() if self.sweep else None,
+                "training": self.training_of(task).identity(),
+                "sweep": self._sweep_slice(task),
                 "learning_rates": self.learning_rates,
                 "seeds": self.seeds,
             }
         )
+
+    def _sweep_slice(self, task: str) -> dict[str, Any] | None:
+        if self.sweep is None:
+            return None
+        return {**self.sweep.model_dump(), "learning_rates": self.rates_of(task)}
 
     def fingerprint(self, cell: Cell) -> str:
         """Return 16 hex digits that name all that determines one cell."""
@@ -262,7 +252,8 @@ def from_snakemake(config: dict[str, Any], default: str) -> Study:
 
 def save(study: Study) -> None:
     """Write a study where its jobs read it: when a run starts, so that a plan changes nothing."""
-    text = study.model_dump_json(indent=1, exclude_none=True) + "\n"
+    # What is not said stays unsaid: only then do published recipes stand below it.
+    text = study.model_dump_json(indent=1, exclude_unset=True) + "\n"
     if not study.resolved.is_file() or study.resolved.read_text() != text:
         study.resolved.parent.mkdir(parents=True, exist_ok=True)
         study.resolved.write_text(text)
@@ -289,6 +280,10 @@ def _problems(study: Study) -> Iterator[str]:
     for task in study.tasks:
         study.task_config(task)
         study.training_of(task)
+        yield from _training_problems(study, task)
+        study.rates_of(task)
+        listed = study.tasks[task].get("learning_rates") or ()
+        yield from _repeated({f"tasks.{task}.learning_rates": listed})
         corpus = study.tasks[task]["corpus"]
         if corpus not in study.corpora:
             yield f"tasks.{task}.corpus: unknown {corpus!r}; {suggest(corpus, study.corpora)}"
@@ -317,14 +312,31 @@ def _problems(study: Study) -> Iterator[str]:
     once: dict[str, tuple[float, ...]] = {"seeds": study.seeds}
     if study.sweep is not None:
         once |= {"sweep.seeds": study.sweep.seeds}
-        once |= {"sweep.learning_rates": study.sweep.learning_rates}
+        once |= {"sweep.learning_rates": study.sweep.learning_rates or ()}
     elif study.learning_rates is None:
-        yield "sweep: missing; give sweep, or learning_rates (a table of chosen learning rates)"
+        yield (
+            "sweep: missing; give sweep ({} tries each task's published learning rates), or "
+            "learning_rates (a table of chosen ones)"
+        )
     elif not Path(study.learning_rates).is_file():
         yield f"learning_rates: {study.learning_rates}: no such file"
+    yield from _repeated(once)
+
+
+def _repeated(once: dict[str, tuple[float, ...]]) -> Iterator[str]:
     for key, values in once.items():
         if len(set(values)) < len(values):
             yield f"{key}: each once, found {list(values)}"
+
+
+def _training_problems(study: Study, task: str) -> Iterator[str]:
+    training, kind = study.training_of(task), study.tasks[task]["kind"]
+    made = registry.load("tasks", kind).Task
+    where = f"tasks.{task}: training"
+    if training.balance and not made.has_classes:
+        yield f"{where}: balance: {kind!r} has no classes of utterances; found true"
+    if training.select == "dev_loss" and not made.has_dev_loss:
+        yield f"{where}: select: {kind!r} has no loss on dev; use dev_metric or last"
 
 
 def _interface_problems(study: Study) -> Iterator[str]:

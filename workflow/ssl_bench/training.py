@@ -1,5 +1,6 @@
 """The loop: a batch of runs over one stream of features, selected on dev."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -10,16 +11,17 @@ from torch import Tensor
 from ssl_bench.evaluation import evaluate
 from ssl_bench.features import Features
 from ssl_bench.progress import say, track
+from ssl_bench.recipe import Training
 from ssl_bench.runs import Runs
-from ssl_bench.sampling import training_batches
+from ssl_bench.sampling import Batch, balanced, training_batches
+from ssl_bench.selection import Selection
 from ssl_bench.steps import make_step
-from ssl_bench.study import Training
 from ssl_bench.tasks.base import Task
 
 
 @dataclass
 class Trained:
-    """What a training leaves: per run, the best dev value, its step, and the way there."""
+    """What a training leaves: per run, its dev value, the step it is of, and the way there."""
 
     dev: np.ndarray
     best_step: np.ndarray
@@ -34,78 +36,136 @@ def train(
     training: Training,
     label: str,
 ) -> Trained:
-    """Train all runs and leave them at their best dev step.
+    """Train all runs and leave them at the weights that ``training`` selects.
 
     Args:
         runs: stacked runs; changed in place.
         task: the task.
         features: the stream.
         rows: row of the corpus table of every utterance.
-        training: steps, batch size, schedule.
+        training: steps, batch size, schedule, selection.
         label: names the work in progress lines.
 
     Returns:
-        Per run the best dev value (NaN if the run diverged, however late) and its step, and the
-        history.
+        Per run the dev value of the selected weights (NaN if the run diverged, however late), the
+        step of the best of them, and the history.
     """
     ids = task.ids("train")
     targets, target_lengths = padded([task.target(name) for name in ids], features.device)
     train_rows = np.array([rows[name] for name in ids])
     position = torch.full((train_rows.max() + 1,), -1)
     position[train_rows] = torch.arange(len(ids))
-    batches = training_batches(
-        train_rows,
-        features.frames[train_rows],
-        int(training.batch_seconds / features.seconds_per_frame),
-        training.buckets,
-        training.steps,
-        [run.seed for run in runs.runs],
-    )
+    batches = _batches(runs, task, features, train_rows, training)
     layers = None
     if runs.runs[0].layer is not None:
         layers = np.array([run.layer for run in runs.runs])
+    score = partial(
+        evaluate,
+        runs,
+        task,
+        features,
+        rows,
+        "dev",
+        training.scored_seconds,
+        drawn=_drawn_dev(task) if training.balance else None,
+    )
     advance = make_step(runs)
-    sign = 1.0 if task.higher_is_better else -1.0
-    best = np.full(len(runs), -np.inf)
-    result = Trained(np.full(len(runs), np.nan), np.zeros(len(runs), int))
-    held = runs.snapshot()
+    selection = Selection(runs, training.average)
+    history: list[dict] = []
     marks = _marks(training)
     mean_loss = torch.zeros(len(runs), device=features.device)
     since = 0
-    for step, batch in enumerate(track(list(batches), label), start=1):
-        states, lengths = features.batch(batch.rows, batch.width, layers)
+    for step, batch in enumerate(track(batches, label, total=training.steps), start=1):
+        states, lengths = features.batch(batch.rows, batch.width, layers, batch.starts)
         place = position[torch.from_numpy(batch.rows)].flatten().to(features.device)
         losses = partial(_losses, task, targets[place], target_lengths[place])
         mean_loss += advance(states, lengths, losses, _rate(training, step))
         since += 1
         if step not in marks:
             continue
-        scores = evaluate(runs, task, features, rows, "dev", training.batch_seconds)
-        value = np.array([task.value(score) for score in scores])
-        value[~runs.alive.cpu().numpy()] = np.nan
-        better = np.nan_to_num(sign * value, nan=-np.inf) > best
-        best = np.where(better, sign * value, best)
-        runs.keep(held, torch.from_numpy(better).to(features.device))
-        result.dev = np.where(better, value, result.dev)
-        result.best_step = np.where(better, step, result.best_step)
+        scored = score(with_loss=training.select == "dev_loss")
+        alive = runs.alive.cpu().numpy()
+        value = np.array([task.value(table) for table in scored.tables])
+        value[~alive] = np.nan
+        merit = _merit(training, task, value, scored.losses, step)
+        selection.offer(np.where(alive, merit, np.nan), step)
         loss = (mean_loss / since).tolist()
         mean_loss.zero_()
         since = 0
-        for run, dev, mean in zip(runs.runs, value, loss, strict=True):
-            result.history.append(
-                {
-                    "layer": run.layer,
-                    "learning_rate": run.learning_rate,
-                    "seed": run.seed,
-                    "step": step,
-                    "train_loss": mean,
-                    "dev": float(dev),
-                }
-            )
+        for r, run in enumerate(runs.runs):
+            row = {
+                "layer": run.layer,
+                "learning_rate": run.learning_rate,
+                "seed": run.seed,
+                "step": step,
+                "train_loss": loss[r],
+                "dev": float(value[r]),
+            }
+            if scored.losses is not None:
+                row["dev_loss"] = float(scored.losses[r])
+            history.append(row)
         say(f"{label}: step {step} of {training.steps}, dev {task.metric} {_span(value)}")
-    runs.restore(held)
-    result.dev = np.where(runs.alive.cpu().numpy(), result.dev, np.nan)
-    return result
+    selection.apply()
+    if training.average > 1:
+        dev = np.array([task.value(table) for table in score().tables])
+    else:
+        dev = _at(history, selection.best_steps, len(runs))
+    dev = np.where(runs.alive.cpu().numpy() & (selection.best_steps > 0), dev, np.nan)
+    return Trained(dev, selection.best_steps, history)
+
+
+def _batches(
+    runs: Runs, task: Task, features: Features, rows: np.ndarray, training: Training
+) -> Iterator[Batch]:
+    """Yield the batches of a training; sizes in seconds become frames."""
+
+    def frames(seconds: float | None) -> int | None:
+        return None if seconds is None else max(1, int(seconds / features.seconds_per_frame))
+
+    weights = _weights(task, task.ids("train")) if training.balance else None
+    return training_batches(
+        rows,
+        features.frames[rows],
+        frames(training.batch_seconds),
+        training.buckets,
+        training.steps,
+        [run.seed for run in runs.runs],
+        utterances=training.batch_utterances,
+        crop=frames(training.crop_seconds),
+        weights=weights,
+    )
+
+
+def _drawn_dev(task: Task) -> list[str]:
+    """Draw as many dev utterances as there are, all classes equally likely, always the same."""
+    ids = task.ids("dev")
+    weights = _weights(task, ids)
+    drawn = np.random.default_rng(0).choice(len(ids), size=len(ids), p=weights / weights.sum())
+    return [ids[place] for place in np.sort(drawn)]
+
+
+def _weights(task: Task, ids: list[str]) -> np.ndarray:
+    return balanced([tuple(task.target(name).tolist()) for name in ids])
+
+
+def _merit(
+    training: Training, task: Task, value: np.ndarray, losses: np.ndarray | None, step: int
+) -> np.ndarray:
+    """Return how good each run is at a step, higher being better, as ``select`` says."""
+    if training.select == "last":
+        return np.full(len(value), float(step))
+    if losses is not None:
+        return -losses
+    return value if task.higher_is_better else -value
+
+
+def _at(history: list[dict], steps: np.ndarray, runs: int) -> np.ndarray:
+    """Return each run's dev value at a step of its own, NaN where it has none."""
+    dev = np.full(runs, np.nan)
+    for place, row in enumerate(history):  # a row for each run at every mark, in their order
+        if row["step"] == steps[place % runs]:
+            dev[place % runs] = row["dev"]
+    return dev
 
 
 def _losses(

@@ -1,32 +1,40 @@
-"""SpecAugment's masks on features."""
+"""SpecAugment on features: a time warp, then masks."""
+
+from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from ssl_bench.configuration import Strict
+from ssl_bench.heads.time_warp import draw_warp, warp
 
 
 class SpecAugmentConfig(Strict):
-    """Masks of one example; a width is drawn uniformly from [0, its bound).
+    """Masks of one example, their widths drawn uniformly from [0, a bound), and its time warp.
 
-    The bound of a time mask is ``time_width`` frames, or ``time_ratio`` of the utterance's length
-    where that is given.
+    The bound of a time mask is ``time_width`` frames, or ``time_ratio`` of the length where that is
+    given. ``extent`` says what length time masks are placed in, and are a ratio of: that of the
+    longest utterance of the ``batch``, as s3prl and ESPnet have it, or that of the ``utterance``
+    itself. ``time_warp`` is the warp's window in frames; 0 is none. Only keys that are named do
+    something: a task's default names the published ones.
     """
 
-    feature_masks: int
-    feature_width: int
-    time_masks: int
-    time_width: int = 0
-    time_ratio: float | None = None
+    feature_masks: int = Field(0, ge=0)
+    feature_width: int = Field(0, ge=0)
+    time_masks: int = Field(0, ge=0)
+    time_width: int = Field(0, ge=0)
+    time_ratio: float | None = Field(None, ge=0, le=1)
+    time_warp: int = Field(0, ge=0)
+    extent: Literal["batch", "utterance"] = "utterance"
 
 
 class SpecAugment(nn.Module):
-    """Zero random bands of dimensions and of frames, in training mode only.
+    """Warp time, then zero random bands of dimensions and of frames; in training mode only.
 
-    Masks are drawn for each example from its own length, so they do not depend on the batch;
-    s3prl and ESPnet (``mask_along_axis``) draw positions from the longest of the batch. Their time
-    warp (window 5) is left out: its output length depends on drawn values, which no batched
-    program can follow.
+    Source: s3prl ``downstream/specaug.py``, ESPnet ``espnet2/layers/mask_along_axis.py``. A mask
+    begins before the length less the widest mask drawn in the batch (``extent: batch``), or less
+    its own width.
     """
 
     def __init__(self, config: SpecAugmentConfig):
@@ -35,26 +43,29 @@ class SpecAugment(nn.Module):
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """(B, T, D), (B,) → (B, T, D)."""
+        config = self.config
         if not self.training:
             return features
         batch, frames, dim = features.shape
-        device = features.device
-        dims = torch.full((batch,), dim, device=device)
-        width = torch.full((batch,), self.config.feature_width, device=device)
-        bands = self._masks(dims, width, self.config.feature_masks, dim)
-        if self.config.time_ratio is None:
-            width = torch.full((batch,), self.config.time_width, device=device)
+        if config.time_warp:
+            features = warp(features, lengths, *draw_warp(lengths, config.time_warp))
+        dims = torch.full((batch,), dim, device=features.device)
+        width = torch.full((batch,), config.feature_width, device=features.device)
+        bands = self._masks(dims, width, config.feature_masks, dim)
+        sizes = lengths.max().expand(batch) if config.extent == "batch" else lengths
+        if config.time_ratio is None:
+            width = torch.full((batch,), config.time_width, device=features.device)
         else:
-            width = (lengths * self.config.time_ratio).long()
-        times = self._masks(lengths, width, self.config.time_masks, frames)
+            width = (sizes * config.time_ratio).long()
+        times = self._masks(sizes, width, config.time_masks, frames)
         return features.masked_fill(bands[:, None, :] | times[:, :, None], 0.0)
 
-    @staticmethod
-    def _masks(sizes: Tensor, bound: Tensor, masks: int, axis: int) -> Tensor:
+    def _masks(self, sizes: Tensor, bound: Tensor, masks: int, axis: int) -> Tensor:
         """Draw ``masks`` intervals inside ``sizes`` (B,) and return their union, (B, axis)."""
         draw = torch.rand(2, sizes.shape[0], masks, device=sizes.device)
         width = (draw[0] * bound[:, None]).long()
-        start = (draw[1] * (sizes[:, None] - width).clamp(min=1)).long()
+        widest = width.max() if self.config.extent == "batch" and masks else width
+        start = (draw[1] * (sizes[:, None] - widest).clamp(min=1)).long()
         at = torch.arange(axis, device=sizes.device)
         inside = (start[..., None] <= at) & (at < (start + width)[..., None])
         return inside.any(dim=1)

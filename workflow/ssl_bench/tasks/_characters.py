@@ -37,7 +37,7 @@ class CharacterTask(SequenceTask):
     def __init__(self, config: Any, table: pd.DataFrame) -> None:
         super().__init__(config, table)
         self.metric = config.metric  # type: ignore[misc]  # the study chooses it
-        self.texts = self.labels(config.column).map(self._normalised)
+        self.texts = self.labels(config.column).map(self.normalised)
         empty = self.texts == ""
         if empty.any():
             raise self.error(
@@ -45,15 +45,19 @@ class CharacterTask(SequenceTask):
                 f"punctuation: {self.some(self.texts.index[empty])}"
             )
         self.select()
-        end = SPACE if self.word_end else ""
-        transcripts = self.texts.map(lambda text: list(text.replace(" ", SPACE) + end))
-        characters = set(transcripts[self.ids("train")].explode())
-        self.read(transcripts, sorted(characters), self.eos)
+        transcripts = self.transcripts()
+        self.read(transcripts, sorted(set(transcripts[self.ids("train")].explode())), self.eos)
 
     def select(self) -> None:
         """Drop the utterances that the task does not use."""
 
-    def _normalised(self, text: str) -> str:
+    def transcripts(self) -> pd.Series:
+        """Return each utterance's symbols, a list: its characters."""
+        end = SPACE if self.word_end else ""
+        return self.texts.map(lambda text: list(text.replace(" ", SPACE) + end))
+
+    def normalised(self, text: str) -> str:
+        """Return a text as it is trained on and scored."""
         if self.strip_punctuation:
             text = text.translate(PUNCTUATION)
         return " ".join(text.upper().replace(SPACE, " ").split())

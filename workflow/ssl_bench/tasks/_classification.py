@@ -38,6 +38,7 @@ class ClassificationTask(LabelledTask):
 
     metric: ClassVar[str] = "accuracy"
     higher_is_better: ClassVar[bool] = True
+    has_classes: ClassVar[bool] = True
 
     def __init__(self, config: Any, table: pd.DataFrame) -> None:
         super().__init__(config, table)

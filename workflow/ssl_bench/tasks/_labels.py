@@ -65,7 +65,7 @@ class LabelledTask(Task):
         return self.targets[utterance]
 
     def targets_for(self, utterances: list[str]) -> tuple[Tensor, Tensor]:
-        """Return the targets of training utterances, (N, S) padded with zeros, and their (N,)."""
+        """Return the targets of utterances, (N, S) padded with zeros, and their (N,)."""
         targets = [self.target(utterance) for utterance in utterances]
         lengths = Tensor([len(target) for target in targets]).long()
         return pad_sequence(targets, batch_first=True), lengths

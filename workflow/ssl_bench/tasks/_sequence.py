@@ -73,7 +73,9 @@ class SequenceTask(LabelledTask):
     per_symbol: bool = True
 
     def read(self, transcripts: pd.Series, vocabulary: list[str], eos: bool) -> None:
-        """Set vocabulary and training targets.
+        """Set the vocabulary and the targets of train and dev.
+
+        A symbol that is not in the vocabulary is ``<unk>``, which only dev's loss can meet.
 
         Args:
             transcripts: lists of symbols by utterance id.
@@ -85,8 +87,9 @@ class SequenceTask(LabelledTask):
         self.symbols = np.array([*silent, *self.spare, *vocabulary], dtype=object)
         index = {symbol: i for i, symbol in enumerate(self.symbols)}
         end = [index["<eos>"]] if eos else []
-        for utterance in self.ids("train"):
-            indices = [index[symbol] for symbol in transcripts[utterance]]
+        unknown = index["<unk>"]
+        for utterance in self.ids("train") + self.ids("dev"):
+            indices = [index.get(symbol, unknown) for symbol in transcripts[utterance]]
             self.targets[utterance] = torch.tensor(indices + end)
 
     @abstractmethod

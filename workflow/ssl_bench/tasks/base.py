@@ -3,6 +3,7 @@
 A kind is a module with
 
 * ``Config``: a :class:`TaskConfig` with the keys of its entry in a study;
+* ``RECIPE``: a :class:`ssl_bench.recipe.Recipe`, how the published numbers are trained;
 * ``Task``: a subclass of :class:`Task`, made as ``Task(config, table)``.
 
 Tensors of several examples are flat over runs: the trainer folds R runs × B utterances into the
@@ -33,6 +34,10 @@ class Task(ABC):
     higher_is_better: ClassVar[bool]
     stackable: ClassVar[bool] = True
     """Whether the head runs under ``torch.func.vmap`` (an LSTM does not)."""
+    has_classes: ClassVar[bool] = False
+    """Whether targets are classes of utterances, which can be balanced; dev has them, too."""
+    has_dev_loss: ClassVar[bool] = True
+    """Whether there is a loss on dev, whose utterances then have targets, too."""
 
     @abstractmethod
     def __init__(self, config: Any, table: pd.DataFrame) -> None:
@@ -52,7 +57,10 @@ class Task(ABC):
 
     @abstractmethod
     def target(self, utterance: str) -> Tensor:
-        """Return one training utterance's target, (S,) int64 (S = 1 for a class)."""
+        """Return one utterance's target, (S,) int64 (S = 1 for a class).
+
+        Utterances of train have one, and those of dev where there is a dev loss.
+        """
 
     @abstractmethod
     def head(self, dim: int) -> nn.Module:
@@ -70,7 +78,8 @@ class Task(ABC):
         """Return one loss per example (N,), whose mean over a batch is the published loss.
 
         Args:
-            outputs: the head's, in training mode, fp32, first axis N.
+            outputs: the head's, in training mode (or, for the dev loss, in eval mode), fp32, first
+                axis N.
             lengths: (N,) frames of the outputs.
             targets: (N, S) padded with zeros.
             target_lengths: (N,).

@@ -1,10 +1,13 @@
 """Keyword spotting: the class in column ``keyword``.
 
 SUPERB KS on Speech Commands: batch 32, 200,000 steps, train and dev sampled so that classes are
-balanced (not done here).
+balanced.
 """
 
 from ssl_bench.tasks._classification import ClassificationConfig, ClassificationTask
+from ssl_bench.tasks._published import superb
+
+RECIPE = superb(1e-4, steps=200_000, every=5_000, batch_utterances=32, balance=True)
 
 
 class Config(ClassificationConfig):

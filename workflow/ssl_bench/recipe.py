@@ -1,0 +1,124 @@
+"""How a task is trained: the keys of ``training``, the sweep, and what a kind of task publishes.
+
+Each key is the first that is said: by the task's entry, by the study, by the published recipe of
+the task's kind. ``recipe: none`` leaves the last out, and the defaults written here take its place.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from ssl_bench.configuration import Strict
+
+Seed = Annotated[int, Field(ge=0)]
+Rate = Annotated[float, Field(gt=0)]
+BATCH = ("batch_seconds", "batch_utterances")
+"""Two ways to say one thing: whoever says one has said both."""
+BATCH_SECONDS = 128.0
+"""Seconds of a training batch where nobody says its size, and of a scored one."""
+
+
+class Training(Strict):
+    """How a head and an interface are trained.
+
+    A batch is counted in seconds, padding included, or in utterances. s3prl and ESPnet accumulate
+    the gradients of A batches of B utterances, each a mean over its B: that is the gradient of the
+    mean over A · B utterances, so ``batch_utterances`` is A · B.
+
+    ``crop_seconds`` trains on a random part of this length of every longer utterance;
+    ``min_seconds`` leaves out training utterances that are no longer; ``balance`` draws utterances
+    so that all classes are equally likely, in training and on dev. ``select`` says which of the
+    evaluated steps are best, and the weights of the ``average`` best are averaged.
+    """
+
+    recipe: Literal["published", "none"] = "published"
+    steps: int = Field(500, ge=1)
+    batch_seconds: float | None = Field(None, gt=0)
+    batch_utterances: int | None = Field(None, ge=1)
+    buckets: int = Field(4, ge=1)
+    crop_seconds: float | None = Field(None, gt=0)
+    min_seconds: float | None = Field(None, ge=0)
+    balance: bool = False
+    optimizer: Literal["adam", "adamw"] = "adam"
+    weight_decay: float = Field(0.0, ge=0)
+    clip: float = Field(1.0, gt=0)
+    warmup: float = Field(0.0, ge=0, lt=1)
+    schedule: Literal["constant", "linear"] = "constant"
+    layer_weight_scale: float = Field(10.0, gt=0)
+    evaluations: int = Field(5, ge=1)
+    select: Literal["dev_metric", "dev_loss", "last"] = "dev_metric"
+    average: int = Field(1, ge=1)
+
+    @model_validator(mode="after")
+    def _one_size(self) -> "Training":
+        if self.batch_seconds is not None and self.batch_utterances is not None:
+            raise ValueError(
+                f"batch_seconds {self.batch_seconds:g} and batch_utterances "
+                f"{self.batch_utterances} exclude each other"
+            )
+        return self
+
+    @property
+    def scored_seconds(self) -> float:
+        """Seconds of audio in a batch that is scored, which no result depends on."""
+        return self.batch_seconds or BATCH_SECONDS
+
+    def identity(self) -> dict[str, Any]:
+        """Return what determines a result.
+
+        Keys that the first release did not have are left out where they do nothing, so that cells
+        of then keep their fingerprints.
+        """
+        keys = self.model_dump(exclude={"recipe"})
+        return {k: v for k, v in keys.items() if k not in _LATER or v != _LATER[k]}
+
+
+_LATER: dict[str, Any] = {
+    "batch_utterances": None,
+    "crop_seconds": None,
+    "min_seconds": None,
+    "balance": False,
+    "select": "dev_metric",
+    "average": 1,
+}
+
+
+class Recipe(Strict):
+    """What a kind of task publishes: its training, and the learning rate.
+
+    ``learning_rates`` are what a sweep tries that names none: the range in which the published
+    numbers were tuned, or ``learning_rate`` alone where they were not.
+    """
+
+    training: Training
+    learning_rate: Rate
+    learning_rates: tuple[Rate, ...]
+
+
+class Sweep(Strict):
+    """The learning rates every interface tries, and the seeds that each is tried with."""
+
+    learning_rates: tuple[Rate, ...] | None = Field(None, min_length=1)
+    seeds: tuple[Seed, ...] = Field((0,), min_length=1)
+    steps: float = Field(1.0, gt=0, le=1)
+
+    @field_validator("learning_rates", "seeds", mode="before")
+    @classmethod
+    def _tuple(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+
+def settle(published: Training, *said: Training) -> Training:
+    """Return the training that the levels make together, those that are said later on top."""
+    recipe = "published"
+    for level in said:
+        recipe = level.recipe if "recipe" in level.model_fields_set else recipe
+    keys: dict[str, Any] = {}
+    for level in (published, *said) if recipe == "published" else said:
+        own = level.model_dump(exclude_unset=True)
+        if any(own.get(key) is not None for key in BATCH):
+            keys = {k: v for k, v in keys.items() if k not in BATCH}
+        keys |= own
+    if all(keys.get(key) is None for key in BATCH):
+        keys["batch_seconds"] = BATCH_SECONDS
+    return Training(**keys)
