@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.averages import average
+
 CELL_TABLES = {"scores": "parquet", "layer_profile": "csv", "history": "csv"}
 PROFILE = ["task", "upstream", "interface", "seed", "layer", "weight", "norm", "share", "kind"]
 SWEEP = ["task", "upstream", "interface", "layer", "learning_rate", "seed", "dev", "chosen"]
@@ -50,7 +52,9 @@ def collect(study_file: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     results = pd.DataFrame(rows)
     _write(results, out / "results.csv")
-    origin = provenance(study.model_dump(mode="json", exclude_none=True), results, versions)
+    if study.averages:
+        _write(average(results, study.averages), out / "averages.csv")
+    origin = provenance(study.model_dump(mode="json", exclude_unset=True), results, versions)
     (study.results / "provenance.json").write_text(json.dumps(origin, indent=1) + "\n")
     _write(_stack(sweeps, SWEEP), out / "sweep.csv")
     _write(_stack(found["layer_profile"], PROFILE), out / "layer_profile.csv")

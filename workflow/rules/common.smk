@@ -32,6 +32,7 @@ TABLES = [
         "layer_profile.csv",
         "history.csv",
         "similarity.csv",
+        *(["averages.csv"] if study.averages else []),
     )
 ]
 GPU = int(study.uses_gpu())

@@ -53,6 +53,7 @@ class Study(Strict):
     sweep: Sweep | None = None
     learning_rates: str | None = None
     similarity: dict[str, str] = {}
+    averages: dict[str, dict[str, list[str]]] = {}
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -67,6 +68,17 @@ class Study(Strict):
         if isinstance(value, list):
             value = {name: {} for name in value}
         return {k: v or {} for k, v in value.items()} if isinstance(value, dict) else value
+
+    @field_validator("averages", mode="before")
+    @classmethod
+    def _averages(cls, value: Any) -> Any:
+        """Read a list of tasks as groups of one task each."""
+        if not isinstance(value, dict):
+            return value
+        return {
+            name: {task: [task] for task in listed} if isinstance(listed, list) else listed
+            for name, listed in value.items()
+        }
 
     # ---- the grid
 
@@ -301,6 +313,15 @@ def _problems(study: Study) -> Iterator[str]:
                 if interface not in study.interfaces:
                     hint = suggest(interface, study.interfaces)
                     yield f"{axis}.{name}.interfaces: unknown {interface!r}; {hint}"
+    for name, groups in study.averages.items():
+        listed = [task for tasks in groups.values() for task in tasks]
+        for task in listed:
+            if task not in study.tasks:
+                yield f"averages.{name}: unknown task {task!r}; {suggest(task, study.tasks)}"
+        if not listed or len(set(listed)) < len(listed):
+            yield f"averages.{name}: expected tasks, each once, found {listed}"
+        if name in study.tasks:
+            yield f"averages.{name}: a task has this name; give the average another"
     yield from _interface_problems(study)
     for axis in ("corpora", "upstreams", "tasks", "interfaces"):
         for name in getattr(study, axis):
