@@ -1,5 +1,10 @@
 """Small label tables and tasks that the tests of this area share."""
 
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
 import pandas as pd
 import pytest
 import torch
@@ -89,3 +94,28 @@ class Support:
 def small() -> type[Support]:
     torch.set_num_threads(1)
     return Support
+
+
+@pytest.fixture(scope="session")
+def s3prl_module() -> Callable[[str], ModuleType]:
+    """Return what loads one file of s3prl by its path, without importing the package."""
+    found = importlib.util.find_spec("s3prl")
+    if found is None or found.origin is None:
+        pytest.skip("s3prl is not installed")
+    folder = Path(found.origin).parent
+
+    def load(path: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(f"their_{Path(path).stem}", folder / path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def specaug(s3prl_module) -> ModuleType:
+    """s3prl's SpecAugment."""
+    return s3prl_module("downstream/specaug.py")

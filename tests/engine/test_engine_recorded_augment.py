@@ -1,0 +1,60 @@
+"""The published augmentation can be recorded: no shape and no value goes by the host."""
+
+import pytest
+import torch
+from torch import Tensor
+
+import SSL_Interface
+from ssl_bench.heads.conv_transformer import ConvTransformerHead
+from ssl_bench.runs import Joined, Run, Runs
+from ssl_bench.steps import EagerStep, RecordedStep
+from ssl_bench.tasks._sequence import ctc_losses
+from ssl_bench.tasks.multi_asr import Config
+
+RUNS = [Run(0, 1e-2), Run(1, 3e-3)]
+AUGMENT = Config(kind="multi_asr", corpus="x").specaugment
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+def stacked(device: str) -> Runs:
+    def make() -> Joined:
+        joined = SSL_Interface.create("hconv", num_layers=4, dim=40, normalize=False)
+        head = ConvTransformerHead(joined.output_dim, 5, 12, 16, 1, 2, 32, 0.1, AUGMENT)
+        return Joined(joined, head)
+
+    return Runs(RUNS, make, torch.device(device), stackable=True)
+
+
+def train(runs: Runs, kind: type, steps: int = 8) -> Tensor:
+    torch.manual_seed(5)
+    step, history = kind(runs), []
+    device = runs.device
+    for number in range(steps):
+        generator = torch.Generator().manual_seed(number)
+        size, frames = [(4, 60), (2, 83)][number % 2]
+        states = torch.randn(2, 4, size, frames, 40, generator=generator)
+        lengths = torch.randint(30, frames + 1, (2, size), generator=generator)
+        targets = torch.randint(1, 5, (2 * size, 6), generator=generator).to(device)
+        counts = torch.full((2 * size,), 6)
+
+        def losses(
+            outputs: Tensor, out: Tensor, targets: Tensor = targets, counts: Tensor = counts
+        ) -> Tensor:
+            each = ctc_losses(outputs.flatten(0, 1), out.flatten(), targets, counts, False)
+            return each.view(2, -1).mean(1)
+
+        history.append(step(states.to(device, torch.bfloat16), lengths.to(device), losses, 1.0))
+    return torch.stack(history).cpu()
+
+
+def test_an_eager_step_trains_and_repeats_itself() -> None:
+    first, second = train(stacked("cpu"), EagerStep), train(stacked("cpu"), EagerStep)
+    assert torch.equal(first, second)
+    assert first.isfinite().all()
+
+
+@needs_gpu
+def test_recorded_equals_eager() -> None:
+    eager, recorded = stacked("cuda"), stacked("cuda")
+    expected, found = train(eager, EagerStep), train(recorded, RecordedStep)
+    torch.testing.assert_close(found, expected, rtol=2e-2, atol=2e-2)
