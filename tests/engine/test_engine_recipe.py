@@ -101,6 +101,14 @@ def test_learning_rates_are_the_tasks_own_the_studys_or_the_published() -> None:
         study(None, {"learning_rates": ["fast"]})
 
 
+def test_a_kind_that_publishes_nothing(monkeypatch) -> None:
+    monkeypatch.delattr(registry.load("tasks", "sv"), "RECIPE")
+    given = study({"steps": 7}, sweep={"learning_rates": [1e-3]})
+    assert given.training_of("t") == Training(steps=7, batch_seconds=128.0)
+    with pytest.raises(StudyError, match=r"tasks\.t: learning_rates: none, and its kind publishes"):
+        study()
+
+
 # ---- what is written for the jobs
 
 

@@ -131,14 +131,16 @@ class Study(Strict):
         """Return the task entry as its kind's ``Config``."""
         return _entry("tasks", name, _without(self.tasks[name], *OWN))
 
-    def recipe_of(self, task: str) -> Recipe:
-        """Return the published recipe of a task's kind."""
-        return registry.load("tasks", self.task_config(task).kind).RECIPE
+    def recipe_of(self, task: str) -> Recipe | None:
+        """Return the published recipe of a task's kind, None if it has none."""
+        module = registry.load("tasks", self.task_config(task).kind)
+        return getattr(module, "RECIPE", None)
 
     def training_of(self, task: str) -> Training:
         """Return the published training with the study's keys, then the task's own, on top."""
         own = _model(Training, self.tasks[task].get("training", {}), f"tasks.{task}.training")
-        return settle(self.recipe_of(task).training, self.training, own)
+        recipe = self.recipe_of(task)
+        return settle(recipe.training if recipe else Training(), self.training, own)
 
     def rates_of(self, task: str) -> tuple[float, ...]:
         """Return the learning rates that a task sweeps: its own, the study's or the published."""
@@ -146,7 +148,13 @@ class Study(Strict):
         said = _model(Sweep, own, f"tasks.{task}").learning_rates
         if said is None and self.sweep is not None:
             said = self.sweep.learning_rates
-        return said or self.recipe_of(task).learning_rates
+        recipe = self.recipe_of(task)
+        if said is None and recipe is None and self.sweep is not None:
+            raise StudyError(
+                f"tasks.{task}: learning_rates: none, and its kind publishes none; give the task "
+                "or the sweep a list"
+            )
+        return said or (recipe.learning_rates if recipe else ())
 
     def interface_options(self, name: str) -> tuple[str, dict[str, Any]]:
         """Return an interface's kind (its own name unless ``kind`` says otherwise) and options."""

@@ -3,7 +3,8 @@
 SUPERB ASR on LibriSpeech: Adam 1e-4, clip 1, 200,000 steps; greedy decoding without a language
 model. s3prl (``downstream/asr``) splits every bucket of 32 utterances, so the batch is 16. It
 writes spaces as ``|``, ends each text with one and with ``<eos>``, and drops both before it counts
-errors. SpecAugment is applied to the interface's output.
+errors. Its dictionary has four symbols besides: ``<s>``, which is the blank, ``<eos>``, ``<pad>``
+and ``<unk>``, which no text uses. SpecAugment is applied to the interface's output.
 """
 
 from typing import ClassVar
@@ -25,6 +26,8 @@ class Task(CharacterTask):
     """Speech recognition."""
 
     stackable: ClassVar[bool] = False
+    blank: ClassVar[str] = "<s>"
+    spare: ClassVar[tuple[str, ...]] = ("<pad>", "<unk>")
     word_end = True
     eos = True
 

@@ -3,7 +3,7 @@
 A kind is a module with
 
 * ``Config``: a :class:`TaskConfig` with the keys of its entry in a study;
-* ``RECIPE``: a :class:`ssl_bench.recipe.Recipe`, how the published numbers are trained;
+* ``RECIPE``, where one is published: a :class:`ssl_bench.recipe.Recipe`, how it is trained;
 * ``Task``: a subclass of :class:`Task`, made as ``Task(config, table)``.
 
 Tensors of several examples are flat over runs: the trainer folds R runs × B utterances into the

@@ -66,7 +66,6 @@ class Task(SequenceTask):
             [marked(*pair) for pair in zip(words, slots, strict=True)], index=words.index
         ).map(lambda symbols: [s if s in known else "<unk>" for s in symbols])
         self.read(transcripts, [*CHARACTERS, *marks], eos=True)
-        self.specials = self.specials[:2]  # <unk> is decoded, as s3prl does
         self.truth = transcripts.map(written)
 
     def head(self, dim: int) -> Any:
