@@ -67,7 +67,15 @@ TASKS: dict[str, Look] = {
     "sid": Look("SID"),
     "sv": Look("SV"),
 }
-METRICS = {"per": "PER", "cer": "CER", "wer": "WER", "accuracy": "acc.", "eer": "EER"}
+METRICS = {
+    "per": "PER",
+    "cer": "CER",
+    "wer": "WER",
+    "accuracy": "acc.",
+    "eer": "EER",
+    "slot_type_f1": "slot F1",
+    "slot_value_cer": "slot CER",
+}
 SPARE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#B8A900", "#595959")
 SPARE_MARKERS = ("o", "s", "D", "P", "X", "^", "v", "*")
 BETTER_WORSE = "RdBu"

@@ -94,7 +94,7 @@ class Task(ABC):
         """Return one row per utterance or trial.
 
         Columns: ``id``, ``speaker``, and ``errors`` with ``reference_length`` (sequence tasks),
-        ``correct`` (0 or 1, classes), or ``score`` and ``label`` (1: same speaker; trials, whose
+        ``correct`` (0 to 1, classes), or ``score`` and ``label`` (1: same speaker; trials, whose
         ``id`` is "a|b" and whose ``speaker`` is "speaker of a|speaker of b").
         """
 

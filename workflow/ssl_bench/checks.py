@@ -1,0 +1,112 @@
+"""What is wrong with a study that its models alone cannot see."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from ssl_bench import registry
+from ssl_bench.errors import suggest
+from ssl_bench.study import NAME, Study
+
+SIZES = ((13, 16), (13, 768), (25, 1024), (49, 1280))
+"""(L, D) that an interface's options are tried on: an option is good if one of them takes it."""
+
+
+def problems(study: Study) -> Iterator[str]:
+    """Yield what the models alone cannot see, a line each; typed entries raise by themselves."""
+    for corpus in study.corpora:
+        study.corpus_config(corpus)
+    for upstream in study.upstreams:
+        study.upstream_config(upstream)
+    for task in study.tasks:
+        study.task_config(task)
+        study.training_of(task)
+        yield from _training_problems(study, task)
+        study.rates_of(task)
+        listed = study.tasks[task].get("learning_rates") or ()
+        yield from _repeated({f"tasks.{task}.learning_rates": listed})
+        corpus = study.tasks[task]["corpus"]
+        if corpus not in study.corpora:
+            yield f"tasks.{task}.corpus: unknown {corpus!r}; {suggest(corpus, study.corpora)}"
+    for upstream, corpus in study.similarity.items():
+        if upstream not in study.upstreams:
+            yield f"similarity: unknown upstream {upstream!r}; {suggest(upstream, study.upstreams)}"
+        if corpus not in study.corpora:
+            yield f"similarity.{upstream}: unknown {corpus!r}; {suggest(corpus, study.corpora)}"
+    for axis in ("upstreams", "tasks"):
+        for name, entry in getattr(study, axis).items():
+            listed = entry.get("interfaces", [])
+            if not isinstance(listed, list):
+                yield f"{axis}.{name}.interfaces: expected a list, found {listed!r}"
+            for interface in listed:
+                if interface not in study.interfaces:
+                    hint = suggest(interface, study.interfaces)
+                    yield f"{axis}.{name}.interfaces: unknown {interface!r}; {hint}"
+    for name, groups in study.averages.items():
+        listed = [task for tasks in groups.values() for task in tasks]
+        for task in listed:
+            if task not in study.tasks:
+                yield f"averages.{name}: unknown task {task!r}; {suggest(task, study.tasks)}"
+        if not listed or len(set(listed)) < len(listed):
+            yield f"averages.{name}: expected tasks, each once, found {listed}"
+        if name in study.tasks:
+            yield f"averages.{name}: a task has this name; give the average another"
+    yield from _interface_problems(study)
+    for axis in ("corpora", "upstreams", "tasks", "interfaces"):
+        for name in getattr(study, axis):
+            if name == "all" or not re.match(NAME, name):
+                yield (
+                    f"{axis}.{name}: not a usable name, for it becomes a folder: lower case "
+                    "letters, digits, _ . - and not 'all'"
+                )
+    once: dict[str, tuple[float, ...]] = {"seeds": study.seeds}
+    if study.sweep is not None:
+        once |= {"sweep.seeds": study.sweep.seeds}
+        once |= {"sweep.learning_rates": study.sweep.learning_rates or ()}
+    elif study.learning_rates is None:
+        yield (
+            "sweep: missing; give sweep ({} tries each task's published learning rates), or "
+            "learning_rates (a table of chosen ones)"
+        )
+    elif not Path(study.learning_rates).is_file():
+        yield f"learning_rates: {study.learning_rates}: no such file"
+    yield from _repeated(once)
+
+
+def _repeated(once: dict[str, tuple[float, ...]]) -> Iterator[str]:
+    for key, values in once.items():
+        if len(set(values)) < len(values):
+            yield f"{key}: each once, found {list(values)}"
+
+
+def _training_problems(study: Study, task: str) -> Iterator[str]:
+    training, kind = study.training_of(task), study.tasks[task]["kind"]
+    made = registry.load("tasks", kind).Task
+    where = f"tasks.{task}: training"
+    if training.balance and not made.has_classes:
+        yield f"{where}: balance: {kind!r} has no classes of utterances; found true"
+    if training.select == "dev_loss" and not made.has_dev_loss:
+        yield f"{where}: select: {kind!r} has no loss on dev; use dev_metric or last"
+
+
+def _interface_problems(study: Study) -> Iterator[str]:
+    import SSL_Interface
+
+    for name in study.interfaces:
+        given = study.interfaces[name].get("kind", name)
+        if not isinstance(given, str):
+            yield f"interfaces.{name}: kind: expected a name, found {given!r}"
+        kind, options = study.interface_options(name)
+        if kind not in SSL_Interface.names():
+            yield f"interfaces.{name}: unknown {kind!r}; {suggest(kind, SSL_Interface.names())}"
+        if options.get("layer") == "each":
+            options = {**options, "layer": 0}
+        for num_layers, dim in SIZES:
+            try:
+                SSL_Interface.create(kind, num_layers=num_layers, dim=dim, **options)
+            except (TypeError, ValueError) as error:
+                problem = f"interfaces.{name}: {error}"
+            else:
+                break
+        else:
+            yield problem
