@@ -132,7 +132,7 @@ def test_keys_that_came_later_are_no_part_of_a_cell_where_they_do_nothing() -> N
         *("steps", "batch_seconds", "buckets", "optimizer", "weight_decay", "clip"),
         *("warmup", "schedule", "layer_weight_scale", "evaluations"),
     }
-    for key, value in [("crop_seconds", 8.0), ("balance", True), ("average", 5)]:
+    for key, value in [("crop_seconds", 8.0), ("precision", "fp32"), ("average", 5)]:
         assert Training(batch_seconds=9.0, **{key: value}).identity() == {**plain, key: value}
 
 

@@ -107,3 +107,14 @@ def test_keep_and_restore_take_the_chosen_runs_only() -> None:
     for value in group.params.values():
         assert (value[1] == 0).all()
     assert any((value[0] != 0).any() for value in group.params.values())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_full_precision_on_a_gpu_is_a_cpus() -> None:
+    cpu = Runs([Run(0, 1e-2)], make, CPU, stackable=True)
+    states, lengths = data(0), torch.full((5,), 7)
+    expected, _ = cpu.forward(states, lengths, training=False, shared=True)
+    for autocast, close in ((False, True), (True, False)):
+        gpu = Runs([Run(0, 1e-2)], make, torch.device("cuda"), stackable=True, autocast=autocast)
+        found, _ = gpu.forward(states.cuda(), lengths.cuda(), training=False, shared=True)
+        assert torch.allclose(found.cpu(), expected, rtol=1e-5, atol=1e-6) is close

@@ -276,6 +276,7 @@ def _runs(stream: Stream, part: list[Run], make: Callable[[], Joined], training:
         decoupled=training.optimizer == "adamw",
         clip=training.clip,
         layer_weight_scale=training.layer_weight_scale,
+        autocast=training.precision == "bf16",
     )
 
 

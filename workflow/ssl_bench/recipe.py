@@ -27,7 +27,8 @@ class Training(Strict):
 
     ``crop_seconds`` trains on a random part of this length of every longer utterance;
     ``min_seconds`` leaves out training utterances that are no longer; ``balance`` draws utterances
-    so that all classes are equally likely, in training and on dev. ``select`` says which of the
+    so that all classes are equally likely, in training and on dev. ``precision`` is that of forward
+    passes on a GPU, by autocast; a CPU computes in fp32. ``select`` says which of the
     evaluated steps are best, and the weights of the ``average`` best are averaged.
     """
 
@@ -45,6 +46,7 @@ class Training(Strict):
     warmup: float = Field(0.0, ge=0, lt=1)
     schedule: Literal["constant", "linear"] = "constant"
     layer_weight_scale: float = Field(10.0, gt=0)
+    precision: Literal["bf16", "fp32"] = "bf16"
     evaluations: int = Field(5, ge=1)
     select: Literal["dev_metric", "dev_loss", "last"] = "dev_metric"
     average: int = Field(1, ge=1)
@@ -78,6 +80,7 @@ _LATER: dict[str, Any] = {
     "crop_seconds": None,
     "min_seconds": None,
     "balance": False,
+    "precision": "bf16",
     "select": "dev_metric",
     "average": 1,
 }

@@ -55,12 +55,14 @@ class Runs:
         decoupled: bool = False,
         clip: float = 1.0,
         layer_weight_scale: float = 1.0,
+        autocast: bool = True,
     ) -> None:
         modules = []
         for run in runs:
             torch.manual_seed(run.seed)
             modules.append(make())
         self.runs, self.device, self.stackable = runs, device, stackable
+        self.autocast = autocast and device.type == "cuda"
         stacked, buffers = stack_module_state(modules)
         # A row of parameters for each run: the optimizer works on rows, modules on views of them.
         self._flat = torch.cat([v.detach().flatten(1) for v in stacked.values()], 1).to(device)
@@ -91,7 +93,7 @@ class Runs:
         ``shared``: all runs read the same states (L, B, T, D); else each its own (R, L, B, T, D).
         """
         self.skeleton.train(training)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             if not self.stackable:
                 return self._looped(states, lengths, shared)
             axis = None if shared else 0
