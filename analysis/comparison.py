@@ -8,6 +8,7 @@ import pandas as pd
 
 from analysis import style
 from analysis.evidence import Evidence
+from analysis.latex import escape, tabular
 from analysis.resampling import paired_difference
 from analysis.statistics import holm, mean_interval
 from analysis.tables import Tables
@@ -146,29 +147,12 @@ def markdown(table: pd.DataFrame, upstreams: Sequence[str] | None = None) -> str
 def latex(table: pd.DataFrame, caption: str) -> str:
     """Return the comparison as a LaTeX table (booktabs), one block an upstream."""
     shown = wide(table, latex_cell).replace("–", "--")
-    heads = [_escape(c).replace("↓", r"$\downarrow$").replace("↑", r"$\uparrow$") for c in shown]
-    lines = [
-        r"% needs \usepackage{booktabs}",
-        r"\begin{table}[t]",
-        r"\centering",
-        r"\small",
-        rf"\caption{{{_escape(caption)}}}",
-        rf"\begin{{tabular}}{{ll{'r' * (shown.shape[1] - 2)}}}",
-        r"\toprule",
-        " & ".join(heads) + r" \\",
-    ]
+    blocks = []
     for upstream, block in shown.groupby("Upstream", sort=False):
-        lines.append(r"\midrule")
-        for number, (_, row) in enumerate(block.iterrows()):
-            head = _escape(str(upstream)) if number == 0 else ""
-            lines.append(" & ".join([head, _escape(row["Interface"]), *row.iloc[2:]]) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
-
-
-def _escape(text: str) -> str:
-    for sign in "&%#_":
-        text = text.replace(sign, rf"\{sign}")
-    return text.replace("±", r"$\pm$").replace("†", r"$\dagger$").replace("×", r"$\times$")
+        rows = [["", escape(row["Interface"]), *row.iloc[2:]] for _, row in block.iterrows()]
+        rows[0][0] = escape(str(upstream))
+        blocks.append(rows)
+    return tabular(list(shown), blocks, 2, caption)
 
 
 def write(table: pd.DataFrame, tables: Tables, out: Path, caption: str) -> list[Path]:
