@@ -47,8 +47,11 @@ def tables_command(
     resamples: Annotated[int, typer.Option(min=100, help="bootstrap resamples")] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="of the bootstrap")] = 0,
 ) -> None:
-    """Write comparison.{csv,md,tex}, comparison_main.md and claims.{csv,md}."""
-    from analysis import captions, claims, comparison
+    """Write comparison.{csv,md,tex}, comparison_main.md, claims.{csv,md} and paper_claims.{csv,md}.
+
+    And table1 … table4.{csv,md,tex}: those of the paper that the study has cells of.
+    """
+    from analysis import captions, claims, comparison, paper_tables, paper_verdicts
     from analysis.evidence import Evidence
     from analysis.tables import load
 
@@ -57,6 +60,9 @@ def tables_command(
     table = comparison.compare(study, evidence)
     paths = comparison.write(table, study, out, captions.caption("comparison", study))
     paths += claims.write(claims.claims(study, evidence), out, captions.caption("claims", study))
+    verdicts = paper_verdicts.claims(evidence)
+    paths += paper_verdicts.write(verdicts, out, captions.caption("paper_claims", study))
+    paths += paper_tables.write(study, out)
     print("\n".join(map(str, paths)))
 
 

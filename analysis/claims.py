@@ -109,7 +109,7 @@ def claims(tables: Tables, evidence: Evidence | None = None) -> pd.DataFrame:
         higher = tables.metric(test.task)[1]
         rows.append(_row(test, first, second, higher))
         if not style.is_baseline(test.upstream):
-            pools.setdefault(test.claim, []).append(_relative(*paired(first, second), higher))
+            pools.setdefault(test.claim, []).append(relative_gain(*paired(first, second), higher))
     if not rows:
         return pd.DataFrame(columns=list(COLUMNS))
     table = pd.DataFrame(rows)
@@ -130,7 +130,7 @@ def _row(test: Test, first: Draws, second: Draws, higher_is_better: bool) -> dic
     sign = 1 if higher_is_better else -1
     low, high = sorted((sign * points.low, sign * points.high))
     first, second = paired(first, second)
-    relative = estimate(*_relative(first, second, higher_is_better))
+    relative = estimate(*relative_gain(first, second, higher_is_better))
     return {
         "claim": test.claim,
         "task": test.task,
@@ -151,9 +151,20 @@ def _row(test: Test, first: Draws, second: Draws, higher_is_better: bool) -> dic
     }
 
 
-def _relative(
+def relative_gain(
     first: Draws, second: Draws, higher_is_better: bool
 ) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return the share of the second's error that is gone in the first, in percent.
+
+    Args:
+        first: a cell, cut to the seeds of ``second`` (``resampling.paired``).
+        second: the cell that it is compared with.
+        higher_is_better: of the metric; the error is then 100 − metric.
+
+    Returns:
+        By seed (S,), on every resample (B,), and how many speakers were drawn from.
+    """
+
     def error(values: np.ndarray) -> np.ndarray:
         return 100 - values if higher_is_better else values
 

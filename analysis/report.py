@@ -6,11 +6,12 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment, PackageLoader, select_autoescape
 
-from analysis import captions, style
+from analysis import captions, paper_tables, paper_verdicts, style
 from analysis.claims import POOLED, claims, show_p
 from analysis.comparison import compare, wide
 from analysis.evidence import Evidence
 from analysis.figures import FIGURES
+from analysis.paper import held
 from analysis.tables import Tables
 from ssl_bench.errors import StudyError
 
@@ -42,6 +43,9 @@ def report(tables: Tables, figures: Path, evidence: Evidence | None = None) -> s
         comparison_caption=captions.caption("comparison", tables),
         claims=_claims(claims(tables, evidence)),
         claims_caption=captions.caption("claims", tables),
+        paper_tables=_paper_tables(tables),
+        paper_claims=_paper_claims(paper_verdicts.claims(evidence)),
+        paper_claims_caption=captions.caption("paper_claims", tables),
         figures=[_picture(name, figures, tables) for name in FIGURES],
         cells=_cells(tables),
     )
@@ -118,6 +122,29 @@ def _claims(table: pd.DataFrame) -> list[dict]:
             )
         sections.append({"claim": claim, "rows": rows})
     return sections
+
+
+def _paper_tables(tables: Tables) -> list[dict]:
+    found = []
+    for name in held(paper_tables.cells_of(tables)):
+        frame = paper_tables.filled(name, tables)
+        shown = paper_tables.wide(frame)
+        found.append(
+            {
+                "heads": list(shown.columns),
+                "rows": shown.to_numpy().tolist(),
+                "caption": paper_tables.caption(frame),
+            }
+        )
+    return found
+
+
+def _paper_claims(table: pd.DataFrame) -> dict:
+    rows = []
+    for row in paper_verdicts.shown(table):
+        texts = [text.replace("**", "") for text in row.values()]
+        rows.append({"whole": row["claim"].startswith("**"), "texts": texts})
+    return {"heads": [head.capitalize() for head in paper_verdicts.shown(table)[0]], "rows": rows}
 
 
 def _cells(tables: Tables) -> list[dict]:

@@ -32,6 +32,8 @@ rule tables:
     output:
         multiext(f"{R}/tables/comparison", ".csv", ".md", ".tex"),
         multiext(f"{R}/tables/claims", ".csv", ".md"),
+        multiext(f"{R}/tables/paper_claims", ".csv", ".md"),
+        PAPER,
     log:
         f"{LOGS}/tables.log",
     benchmark:

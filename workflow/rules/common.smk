@@ -6,8 +6,10 @@ from pathlib import Path
 sys.path[:0] = [
     str(Path(workflow.basedir) / "workflow"),
     str(Path(workflow.basedir) / "interfaces"),
+    str(workflow.basedir),
 ]
 
+from analysis import paper
 from ssl_bench import inventory
 from ssl_bench.errors import StudyError
 from ssl_bench.study import from_snakemake, save
@@ -34,6 +36,11 @@ TABLES = [
         "similarity.csv",
         *(["averages.csv"] if study.averages else []),
     )
+]
+PAPER = [
+    f"{R}/tables/{table}.{ending}"
+    for table in paper.held(study.cells())
+    for ending in ("csv", "md", "tex")
 ]
 GPU = int(study.uses_gpu())
 
