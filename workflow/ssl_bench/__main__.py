@@ -52,6 +52,16 @@ def check(
 
 
 @app.command()
+def plan(study: StudyFile) -> None:
+    """Print what a study will take: jobs, runs, disk, GPU hours, missing files."""
+    made = _read(study)
+    from ssl_bench.planning.show import show
+    from ssl_bench.planning.work import make
+
+    show(make(made))
+
+
+@app.command()
 def gpus() -> None:
     """Print how many GPUs this machine offers."""
     from ssl_bench.device import resolve, visible

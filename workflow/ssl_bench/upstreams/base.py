@@ -4,6 +4,10 @@ A kind is a module with
 
 * ``Config``: an :class:`UpstreamConfig` with the keys of its entry in a study;
 * ``load(config) -> Upstream``: on the CPU, in fp32; the caller moves it.
+
+and, where it can be said without loading,
+
+* ``size(config) -> (L, D, stride)``, for the plan of a study.
 """
 
 from abc import ABC, abstractmethod

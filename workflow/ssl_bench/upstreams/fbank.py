@@ -74,6 +74,11 @@ class Filterbank(Upstream):
         return x[:: self.keep]
 
 
+def size(config: Config) -> tuple[int, int, int]:
+    """Return L, D and the stride."""
+    return 1, config.mels * (3 if config.delta else 1), SHIFT * (config.hop_ms // 10)
+
+
 def load(config: Config) -> Filterbank:
     """Make the upstream; there is nothing to load."""
     return Filterbank(config)

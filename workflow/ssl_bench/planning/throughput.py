@@ -1,0 +1,119 @@
+"""GPU hours from measured speed; what was not measured has none.
+
+A line of ``throughput.csv`` is one measurement on named hardware: ``encode`` in seconds of audio a
+second, ``step`` in milliseconds for one training step of ``runs`` stacked runs with
+``batch_seconds`` of audio each. A measurement serves the same number and width of states, and for a
+step the same kinds of task (heads at their published sizes) and interface. Of several numbers of
+runs the one is taken that makes the study's runs cheapest; a step with more audio than was measured
+is taken to cost in proportion, one with less to cost the same, for steps of this size are bound by
+kernel launches.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ssl_bench.planning.known import Size, rows
+from ssl_bench.planning.work import CellPlan, Plan, StreamPlan, packs
+
+STRIDE = 320
+"""Samples a frame of everything that was measured."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """GPU hours on one kind of hardware, and how much of the study they cover."""
+
+    hardware: str
+    encoding: float
+    streams: int
+    """That ``encoding`` counts: measured, and of known hours."""
+    measured_streams: int
+    training: float
+    cells: int
+    """That ``training`` counts."""
+
+
+def hardware() -> list[str]:
+    """List the hardware that anything was measured on."""
+    return list(dict.fromkeys(row["hardware"] for row in rows("throughput")))
+
+
+def estimates(plan: Plan) -> list[Estimate]:
+    """Estimate GPU hours on every kind of hardware that was measured.
+
+    Encoding counts every time that a recording is encoded: once where states are kept on disk, once
+    a training job where in memory, at every step where nowhere. Training counts steps, not the
+    scoring in between.
+    """
+    return [_estimate(plan, name) for name in hardware()]
+
+
+def _estimate(plan: Plan, name: str) -> Estimate:
+    sizes = {stream.upstream: stream.size for stream in plan.streams}
+    encoding = [_encoding(plan, stream, name) for stream in plan.streams]
+    training = [_training(plan, cell, sizes[cell.cell.upstream], name) for cell in plan.cells]
+    encoded = [hours for hours in encoding if hours is not None]
+    trained = [hours for hours in training if hours is not None]
+    fit = sum(1 for s in plan.streams if any(_measured("encode", name, s.size)))
+    return Estimate(name, sum(encoded), len(encoded), fit, sum(trained), len(trained))
+
+
+def _measured(stage: str, name: str, size: Size | None) -> Iterator[dict[str, str]]:
+    for row in rows("throughput"):
+        fits = (row["stage"], row["hardware"]) == (stage, name)
+        if fits and size == Size(int(row["layers"]), int(row["dim"]), STRIDE):
+            yield row
+
+
+def _encoding(plan: Plan, stream: StreamPlan, name: str) -> float | None:
+    speeds = [float(row["value"]) for row in _measured("encode", name, stream.size)]
+    audio = encoded_hours(plan, stream)
+    return None if not speeds or audio is None else audio / min(speeds)
+
+
+def encoded_hours(plan: Plan, stream: StreamPlan) -> float | None:
+    """Return how many hours of audio are encoded for one stream in all; None if not known."""
+    study = plan.study
+    tasks = [task for task in study.tasks if study.tasks[task]["corpus"] == stream.corpus]
+    if stream.hours is None or stream.place is None:
+        return None
+    if stream.place == "disk":
+        return stream.hours.total
+    stages = 1 if study.sweep is None else 2
+    if stream.place == "memory":
+        jobs = packs(study)
+        return stream.hours.total * stages * sum(jobs[task, stream.upstream] for task in tasks)
+    audio = 0.0
+    for cell in plan.cells:
+        if cell.cell.task not in tasks or cell.cell.upstream != stream.upstream:
+            continue
+        if cell.train is None or cell.sweep is None:
+            return None
+        batch = study.training_of(cell.cell.task).batch_seconds
+        audio += (cell.train * cell.steps + cell.sweep * cell.sweep_steps) * batch / 3600
+    return audio
+
+
+def _training(plan: Plan, cell: CellPlan, size: Size | None, name: str) -> float | None:
+    study = plan.study
+    kinds = study.tasks[cell.cell.task]["kind"], study.interface_options(cell.cell.interface)[0]
+    found = [
+        row for row in _measured("step", name, size) if (row["task"], row["interface"]) == kinds
+    ]
+    if not found or cell.train is None or cell.sweep is None:
+        return None
+    batch = study.training_of(cell.cell.task).batch_seconds
+
+    def milliseconds(runs: int) -> float:
+        return min(
+            math.ceil(runs / int(row["runs"]))
+            * float(row["value"])
+            * max(1.0, batch / float(row["batch_seconds"]))
+            for row in found
+        )
+
+    total = cell.steps * milliseconds(cell.train)
+    if cell.sweep:
+        total += cell.sweep_steps * milliseconds(cell.sweep)
+    return total / 3.6e6
