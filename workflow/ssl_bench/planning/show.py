@@ -169,4 +169,6 @@ def _estimate(plan: Plan, one: Estimate) -> list[str]:
 def _size(size: float | None) -> str:
     if size is None:
         return "unknown"
+    if not size:
+        return "none"
     return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e6:,.1f} MB"
