@@ -144,7 +144,10 @@ def _paper_claims(table: pd.DataFrame) -> dict:
     for row in paper_verdicts.shown(table):
         texts = [text.replace("**", "") for text in row.values()]
         rows.append({"whole": row["claim"].startswith("**"), "texts": texts})
-    return {"heads": [head.capitalize() for head in paper_verdicts.shown(table)[0]], "rows": rows}
+    return {
+        "heads": [head[:1].upper() + head[1:] for head in paper_verdicts.shown(table)[0]],
+        "rows": rows,
+    }
 
 
 def _cells(tables: Tables) -> list[dict]:
