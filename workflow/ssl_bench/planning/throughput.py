@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from ssl_bench.planning.known import Size, rows
 from ssl_bench.planning.work import CellPlan, Plan, StreamPlan, packs
+from ssl_bench.study import Study
 
 STRIDE = 320
 """Samples a frame of everything that was measured."""
@@ -90,9 +91,16 @@ def encoded_hours(plan: Plan, stream: StreamPlan) -> float | None:
             continue
         if cell.train is None or cell.sweep is None:
             return None
-        batch = study.training_of(cell.cell.task).batch_seconds
+        batch = _batch_seconds(study, cell)
+        if batch is None:
+            return None
         audio += (cell.train * cell.steps + cell.sweep * cell.sweep_steps) * batch / 3600
     return audio
+
+
+def _batch_seconds(study: Study, cell: CellPlan) -> float | None:
+    """Return the audio of a batch; None where batches are not counted in seconds."""
+    return study.training_of(cell.cell.task).batch_seconds
 
 
 def _training(plan: Plan, cell: CellPlan, size: Size | None, name: str) -> float | None:
@@ -101,9 +109,9 @@ def _training(plan: Plan, cell: CellPlan, size: Size | None, name: str) -> float
     found = [
         row for row in _measured("step", name, size) if (row["task"], row["interface"]) == kinds
     ]
-    if not found or cell.train is None or cell.sweep is None:
+    batch = _batch_seconds(study, cell)
+    if not found or batch is None or cell.train is None or cell.sweep is None:
         return None
-    batch = study.training_of(cell.cell.task).batch_seconds
 
     def milliseconds(runs: int) -> float:
         return min(
