@@ -142,7 +142,7 @@ def _cell(study: Study, cell: Cell, size: Size | None) -> CellPlan:
     if study.interface_options(cell.interface)[1].get("layer") == "each":
         layers = None if size is None else size.layers
     steps, sweep = study.training_of(cell.task).steps, study.sweep
-    tried = 0 if sweep is None else len(sweep.learning_rates) * len(sweep.seeds)
+    tried = 0 if sweep is None else len(study.rates_of(cell.task)) * len(sweep.seeds)
     return CellPlan(
         cell,
         train=None if layers is None else layers * len(study.seeds),
