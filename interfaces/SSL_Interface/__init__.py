@@ -18,14 +18,16 @@ from SSL_Interface import configs, interfaces
 from SSL_Interface.base import Interface, InterfaceConfig
 from SSL_Interface.errors import InterfaceError
 from SSL_Interface.featurizer import Featurizer
-from SSL_Interface.fusion import Fusion, fuse
+from SSL_Interface.fusion import Fusion, FusionConfig, fuse
 from SSL_Interface.registry import create, find, names
+from SSL_Interface.sharing import Shareable
 
-from_pretrained = Interface.from_pretrained
+from_pretrained = Shareable.from_pretrained
 
 __all__ = [
     "Featurizer",
     "Fusion",
+    "FusionConfig",
     "Interface",
     "InterfaceConfig",
     "InterfaceError",

@@ -11,14 +11,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, contiguous_format
 
-from SSL_Interface.base import Interface
 from SSL_Interface.errors import InterfaceError
-from SSL_Interface.sharing import CONFIG, WEIGHTS, describe
+from SSL_Interface.sharing import CONFIG, WEIGHTS, Shareable, describe
 
 CARD = "README.md"
 
 
-def save(interface: Interface, folder: Path) -> None:
+def save(interface: Shareable, folder: Path) -> None:
     """Write the files aside, then move them into the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".saving-", dir=folder) as aside:
@@ -32,7 +31,7 @@ def save(interface: Interface, folder: Path) -> None:
         (written / CONFIG).replace(folder / CONFIG)
 
 
-def push(interface: Interface, repo_id: str, **options: Any) -> str:
+def push(interface: Shareable, repo_id: str, **options: Any) -> str:
     """Upload the files in one commit and return its address."""
     return _Hub(interface).push_to_hub(repo_id, config=describe(interface), **options)
 
@@ -70,7 +69,7 @@ def fetch(repo_id: str, name: str, **options: Any) -> Path:
 class _Hub(ModelHubMixin):
     """What the mixin is to write of an interface: its tensors and its card."""
 
-    def __init__(self, interface: Interface) -> None:
+    def __init__(self, interface: Shareable) -> None:
         self.interface = interface
 
     def _save_pretrained(self, save_directory: Path) -> None:
@@ -85,7 +84,11 @@ class _Hub(ModelHubMixin):
         interface, name = self.interface, describe(self.interface)["interface"]
         purpose = (inspect.getdoc(type(interface)) or "").partition("\n")[0]
         data = ModelCardData(library_name="SSL_Interface", tags=["speech", "ssl-interface"])
-        everything = len(interface.layers) == interface.num_layers
+        rows = interface.card_rows() | {
+            "features that it gives": f"batch × frames × {interface.output_dim}",
+            "trainable parameters": f"{interface.parameter_count():,}",
+        }
+        table = "\n".join(f"| {what} | {value} |" for what, value in rows.items())
         return ModelCard(
             f"""---
 {data.to_yaml()}
@@ -93,18 +96,14 @@ class _Hub(ModelHubMixin):
 
 # {name}
 
-An interface of the library `SSL_Interface`: it joins the hidden states of a self-supervised speech
-model into the features that a task head reads.
+Made with the library `SSL_Interface`, which joins the hidden states of self-supervised speech
+models into the features that a task head reads.
 
 {purpose}
 
 | | |
 |---|---|
-| states that it takes | {interface.num_layers} layers × batch × frames × {interface.dim} |
-| layers that it joins | {"all" if everything else ", ".join(map(str, interface.layers))} |
-| normalises the states first | {"yes" if interface.normalize else "no"} |
-| features that it gives | batch × frames × {interface.output_dim} |
-| trainable parameters | {interface.parameter_count():,} |
+{table}
 
 ```python
 import SSL_Interface

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import override
 
 from SSL_Interface.errors import InterfaceError
@@ -42,7 +42,7 @@ class InterfaceConfig:
     check_finite: bool = False
 
 
-class Interface(Shareable, nn.Module):
+class Interface(Shareable):
     """Join the hidden layers of an upstream: states (L, B, T, D) → features (B, T, output_dim).
 
     A subclass sets ``Config``, defines :meth:`join` and :meth:`macs_per_frame`, and passes its
@@ -74,12 +74,7 @@ class Interface(Shareable, nn.Module):
         self._output_dim = self.dim
 
     @property
-    def name(self) -> str:
-        """The interface's name in the registry: that of the file that defines it."""
-        files = [kind.__module__.rpartition(".")[2] for kind in type(self).__mro__]
-        return next(file for file in files if not file.startswith("_"))
-
-    @property
+    @override
     def output_dim(self) -> int:
         """Width of the features."""
         return self._output_dim
@@ -124,10 +119,6 @@ class Interface(Shareable, nn.Module):
         nor what is paid once an utterance or once a batch, such as products of parameters.
         """
         raise NotImplementedError
-
-    def parameter_count(self) -> int:
-        """Trainable parameters."""
-        return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
     def layer_weights(self) -> Tensor | None:
         """The raw weight of every layer, (L,) on CPU in fp32; None where there is no such thing.
@@ -197,6 +188,15 @@ class Interface(Shareable, nn.Module):
     def error(self, argument: str, expected: str, found: object) -> InterfaceError:
         """Make the error for one argument of this interface."""
         return InterfaceError(f"{self.name}: {argument}", expected, found)
+
+    @override
+    def card_rows(self) -> dict[str, str]:
+        everything = len(self.layers) == self.num_layers
+        return {
+            "states that it takes": f"{self.num_layers} layers × batch × frames × {self.dim}",
+            "layers that it joins": "all" if everything else ", ".join(map(str, self.layers)),
+            "normalises the states first": "yes" if self.normalize else "no",
+        }
 
     @override
     def extra_repr(self) -> str:

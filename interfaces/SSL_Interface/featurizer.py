@@ -50,6 +50,8 @@ class Featurizer(nn.Module):
         if isinstance(interface, Interface):
             given = {"layer_selections": layer_selections, "normalize": normalize or None} | options
             self.interface = _fitting(interface, count, dim, given)
+        elif isinstance(interface, nn.Module):
+            raise _error("interface", "a name or an Interface", type(interface).__name__)
         else:
             self.interface = create(
                 interface,

@@ -26,7 +26,8 @@ frames among the upstreams, so padding has no part in it. States (L_i, B, T_i, D
 """
 
 from collections.abc import Sequence
-from typing import Any
+from functools import reduce
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -34,12 +35,19 @@ from typing_extensions import override
 
 from SSL_Interface.base import Interface, InterfaceConfig, States, valid
 from SSL_Interface.errors import InterfaceError
+from SSL_Interface.fusion_config import (
+    KINDS,
+    FusionConfig,
+    check,
+    interface_behind,
+    own_options,
+)
 from SSL_Interface.interpolation import stretch, stretch_valid
 from SSL_Interface.profiles import shares
 from SSL_Interface.registry import create
+from SSL_Interface.sharing import Shareable
 
-KINDS = ("weighted_sum", "hconv", "chconv")
-"""Ways to merge several upstreams."""
+__all__ = ["KINDS", "Fusion", "FusionConfig", "fuse"]
 
 Lengths = Tensor | Sequence[Tensor] | None
 """Valid frames (B,) of each upstream's states, one tensor if they are the same for all."""
@@ -51,76 +59,56 @@ def fuse(kind: str, upstreams: Sequence[tuple[int, int]], **options: Any) -> "Fu
     Args:
         kind: one of ``weighted_sum``, ``hconv``, ``chconv``.
         upstreams: (L_i, D_i) of each, numbers and widths of its states.
-        options: see :class:`Fusion`; others go to the interface behind the merging, such as
-            ``output_dim``, ``kernel_size`` and ``stride`` of ``hconv`` and ``chconv``.
+        options: fields of :class:`FusionConfig`; others go to the interface behind the merging,
+            such as ``output_dim``, ``kernel_size`` and ``stride`` of ``hconv`` and ``chconv``.
 
     Raises:
         InterfaceError: unknown kind or option, or one whose value does not fit.
     """
-    return Fusion(kind, upstreams, **options)
+    own = {name: options.pop(name) for name in own_options() if name in options}
+    return Fusion(FusionConfig(kind, upstreams, **own, interface_options=options))
 
 
-class Fusion(nn.Module):
+class Fusion(Shareable):
     """Join the layers of several upstreams.
 
-    Args:
-        kind: one of ``weighted_sum``, ``hconv``, ``chconv``.
-        upstreams: (L_i, D_i) of each.
-        layers: the states to join of each upstream, as an interface's ``layers``; None takes all.
-        normalize: layer-normalise every state first.
-        dim: D, the width in which upstreams meet; None takes the largest.
-        resize: how a width D_i becomes D before a sum: ``project`` (learned) or ``interpolate``.
-        options: those of the interface behind the merging.
+    Under ``torch.export`` the batch and each upstream's T_i may be dynamic, the same for all or
+    each its own.
 
     Raises:
         InterfaceError: an option does not fit.
     """
 
+    Config: ClassVar[type[FusionConfig]] = FusionConfig
     profile_kind = "gradient × input"
     """What :meth:`layer_profile` measures."""
 
-    def __init__(
-        self,
-        kind: str,
-        upstreams: Sequence[tuple[int, int]],
-        *,
-        layers: Sequence[Sequence[int] | None] | None = None,
-        normalize: bool = True,
-        dim: int | None = None,
-        resize: str = "project",
-        **options: Any,
-    ) -> None:
+    def __init__(self, config: FusionConfig) -> None:
         super().__init__()
-        _one_of("kind", kind, KINDS)
-        _one_of("resize", resize, ("project", "interpolate"))
-        if not upstreams or not all(isinstance(u, tuple | list) and len(u) == 2 for u in upstreams):
-            raise InterfaceError("fusion: upstreams", "pairs (layers, width)", repr(upstreams))
-        if layers is not None and len(layers) != len(upstreams):
-            expected = f"{len(upstreams)} lists of layers, one for each upstream"
-            raise InterfaceError("fusion: layers", expected, len(layers))
-        self.kind, self.resize = kind, resize
-        chosen = [None] * len(upstreams) if layers is None else layers
+        check(config)
+        self.config = config
+        self.kind, self.resize = config.kind, config.resize
+        chosen = [None] * len(config.upstreams) if config.layers is None else config.layers
         self.upstreams = nn.ModuleList(
-            _Upstream(number, InterfaceConfig(*pair, chosen[number], normalize))
-            for number, pair in enumerate(upstreams)
+            _Upstream(number, InterfaceConfig(*pair, layers, config.normalize, config.check_finite))
+            for number, (pair, layers) in enumerate(zip(config.upstreams, chosen, strict=True))
         )
         widths = [upstream.dim for upstream in self._each()]
         counts = [len(upstream.layers) for upstream in self._each()]
-        self.dim = max(widths) if dim is None else dim
-        if isinstance(self.dim, bool) or not isinstance(self.dim, int) or self.dim < 1:
-            raise InterfaceError("fusion: dim", "a whole number above zero", repr(dim))
+        self.dim = max(widths) if config.dim is None else config.dim
 
-        sources = [sum(widths)] if kind == "chconv" else widths
+        sources = [sum(widths)] if self.kind == "chconv" else widths
         self.projections = nn.ModuleList(
             nn.Identity()
-            if source == self.dim or (resize == "interpolate" and kind != "chconv")
+            if source == self.dim or (self.resize == "interpolate" and self.kind != "chconv")
             else nn.Linear(source, self.dim)
             for source in sources
         )
-        if kind == "weighted_sum":
-            self.interface = create(kind, sum(counts), self.dim, normalize=False, **options)
-        else:
-            self.interface = create("hconv", max(counts), self.dim, normalize=False, **options)
+        count = sum(counts) if self.kind == "weighted_sum" else max(counts)
+        options = config.interface_options
+        self.interface = create(
+            interface_behind(self.kind), count, self.dim, normalize=False, **options
+        )
 
     @property
     def output_dim(self) -> int:
@@ -147,10 +135,6 @@ class Fusion(nn.Module):
             return features
         longest = torch.stack(frames).amax(0)
         return features.masked_fill(~valid(longest, features)[..., None], 0.0)
-
-    def parameter_count(self) -> int:
-        """Trainable parameters."""
-        return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
     def macs_per_frame(self) -> int:
         """Multiply-accumulates of one frame, counted as for an interface.
@@ -203,6 +187,20 @@ class Fusion(nn.Module):
         return [upstream._spread(part) for upstream, part in pairs]
 
     @override
+    def card_rows(self) -> dict[str, str]:
+        rows = {
+            "upstreams (states and lengths are lists, one entry for each)": str(
+                len(self.upstreams)
+            ),
+            "merged by": self.kind,
+            "width in which they meet": str(self.dim),
+        }
+        for upstream in self._each():
+            for what, value in upstream.card_rows().items():
+                rows[f"upstream {upstream.number}: {what}"] = value
+        return rows
+
+    @override
     def extra_repr(self) -> str:
         return f"{self.kind}, dim={self.dim}, output_dim={self.output_dim}"
 
@@ -226,10 +224,10 @@ class Fusion(nn.Module):
             for number, upstream in enumerate(upstreams)
         ]
         batches = [part.shape[1] for part in prepared]
-        if len(set(batches)) > 1:
+        if any(batch != batches[0] for batch in batches):
             raise InterfaceError("fusion: states", "one batch size", batches)
         times = [part.shape[2] for part in prepared]
-        if isinstance(lengths, Tensor) and len(set(times)) > 1:
+        if isinstance(lengths, Tensor) and any(time != times[0] for time in times):
             expected = f"one tensor for each upstream, as they have {times} frames"
             raise InterfaceError("fusion: lengths", expected, "one for all")
         return prepared, None if each is None else list(each)
@@ -250,7 +248,8 @@ class Fusion(nn.Module):
 
     def _align_frames(self, states: list[Tensor], lengths: list[Tensor] | None) -> list[Tensor]:
         """Interpolate (N_i, B, T_i, D_i) to the largest T and each utterance's largest length."""
-        time = max(part.shape[2] for part in states)
+        # Where T_i are symbols of a traced program, max would ask which of them is larger.
+        time = reduce(torch.sym_max, [part.shape[2] for part in states])
         if lengths is None:
             return [stretch(part, time, 2) for part in states]
         if all(own is lengths[0] for own in lengths):
@@ -271,8 +270,3 @@ class _Upstream(Interface):
     @override
     def name(self) -> str:
         return f"fusion: upstream {self.number}"
-
-
-def _one_of(option: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise InterfaceError(f"fusion: {option}", f"one of {', '.join(known)}", repr(value))

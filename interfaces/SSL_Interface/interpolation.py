@@ -2,11 +2,16 @@
 
 import torch
 from torch import Tensor
+from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+from SSL_Interface.working import sum_type, traced
 
 
 def stretch(states: Tensor, size: int, axis: int) -> Tensor:
     """Interpolate one axis to ``size`` points, as ``torch.nn.functional.interpolate`` does."""
-    if states.shape[axis] == size:
+    equal = states.shape[axis] == size
+    # A traced program keeps both cases open where the sizes are not known to be the same.
+    if statically_known_true(equal) if traced() else equal:
         return states
     points = torch.arange(size, device=states.device)
     below, above, share = _places(points, states.shape[axis], size, states.dtype)
@@ -44,4 +49,6 @@ def _places(
     doubled = ((2 * points + 1) * sources - targets).clamp(min=0)
     below = (doubled // (2 * targets)).clamp(max=sources - 1)
     above = (below + 1).clamp(max=sources - 1)
-    return below, above, (doubled % (2 * targets)).to(dtype) / (2 * targets)
+    # Divided before it is narrowed: fp16 and bf16 do not hold all whole numbers.
+    share = (doubled % (2 * targets)).to(sum_type(dtype)) / (2 * targets)
+    return below, above, share.to(dtype)

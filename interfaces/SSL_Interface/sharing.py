@@ -1,9 +1,9 @@
-"""Save an interface, load it, share it on a Hugging Face hub.
+"""Save an interface or a fusion, load it, share it on a Hugging Face hub.
 
 A saved interface is a folder, the same here and on a hub:
 
 * ``config.json``: ``version`` of this layout, ``interface`` (a name of ``SSL_Interface.names()``,
-  or of a class) and ``options`` (its configuration).
+  or of a class, such as ``Fusion``) and ``options`` (its configuration).
 * ``model.safetensors``: parameters and buffers under their state-dict names, each in its own dtype.
 * ``README.md``: a model card.
 
@@ -17,24 +17,50 @@ from dataclasses import asdict, fields
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from SSL_Interface.errors import InterfaceError
-
-if TYPE_CHECKING:
-    from SSL_Interface.base import Interface
 
 VERSION = 1
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
-ALWAYS = {"num_layers", "dim", "normalize", "upstream_layer_num", "upstream_feat_dim"}
+ALWAYS = {
+    *("num_layers", "dim", "normalize", "upstream_layer_num", "upstream_feat_dim"),
+    *("kind", "upstreams"),
+}
 """Options that a folder must have, where the interface has them."""
 
 
-class Shareable:
-    """What every interface can do with folders and hubs."""
+class Shareable(nn.Module):
+    """A module that its configuration and its tensors say all of, with folders and hubs.
+
+    A subclass sets ``Config``, a dataclass; it is made of one, ``kind(kind.Config(…))``, and keeps
+    it as ``config``.
+    """
+
+    Config: ClassVar[type[Any]]
+    config: Any
+
+    @property
+    def name(self) -> str:
+        """The name in the registry: that of the file that defines it."""
+        files = [kind.__module__.rpartition(".")[2] for kind in type(self).__mro__]
+        return next(file for file in files if not file.startswith("_"))
+
+    @property
+    def output_dim(self) -> int:
+        """Width of the features."""
+        raise NotImplementedError
+
+    def parameter_count(self) -> int:
+        """Trainable parameters."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+    def card_rows(self) -> dict[str, str]:
+        """What a model card says of the states that this takes: row → value."""
+        raise NotImplementedError
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Save to a folder, which is made if need be; its README.md is kept if it has one.
@@ -45,7 +71,7 @@ class Shareable:
         Raises:
             InterfaceError: the folder's path is a file, or a package is missing.
         """
-        _hub().save(cast("Interface", self), _folder(folder))
+        _hub().save(self, _folder(folder))
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Upload to a hub and return the address of the commit.
@@ -58,14 +84,15 @@ class Shareable:
         Raises:
             InterfaceError: a package is missing. What the hub refuses is huggingface_hub's error.
         """
-        return _hub().push(cast("Interface", self), repo_id, **options)
+        return _hub().push(self, repo_id, **options)
 
     @classmethod
     def from_pretrained(cls, source: str | Path, **options: Any) -> Self:
         """Load from a folder or a hub, on the CPU, in eval mode.
 
-        ``Interface.from_pretrained`` gives the class that was saved; a subclass's own method, such
-        as ``HConv.from_pretrained``, takes nothing but that class or one derived from it.
+        ``SSL_Interface.from_pretrained`` gives the class that was saved. A class's own method, such
+        as ``Fusion.from_pretrained`` or ``Interface.from_pretrained``, takes nothing but that
+        class or one derived from it.
 
         Args:
             source: a folder, or a hub id such as ``owner/name``.
@@ -78,51 +105,57 @@ class Shareable:
         """
         config, weights = _files(source, options)
         described = _described(config)
-        kind = _kind(cast("type[Interface]", cls), described["interface"])
+        kind = _kind(cls, described["interface"])
         interface = kind(_configuration(kind, described["interface"], described["options"]))
         _load(interface, _hub().read(weights))
         return cast(Self, interface.eval())
 
 
-def describe(interface: "Interface") -> dict[str, Any]:
+def describe(interface: Shareable) -> dict[str, Any]:
     """Return what ``config.json`` says of an interface."""
-    options = {
-        name: list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
-        for name, value in asdict(interface.config).items()
-    }
-    kind = saved_name(type(interface))
-    return {"version": VERSION, "interface": kind, "options": options}
+    options = _listed(asdict(interface.config))
+    return {"version": VERSION, "interface": saved_name(type(interface)), "options": options}
 
 
-def saved_name(kind: "type[Interface]") -> str:
+def _listed(value: Any) -> Any:
+    """Make every sequence a list, as JSON has them."""
+    if isinstance(value, Mapping):
+        return {key: _listed(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_listed(item) for item in value]
+    return value
+
+
+def saved_name(kind: type[Shareable]) -> str:
     """Return the name that a class is saved under: the registry's, or else the class's own."""
-    from SSL_Interface import registry  # It imports Interface, which is Shareable.
+    from SSL_Interface import registry  # It imports classes that are Shareable.
 
     name = kind.__module__.rpartition(".")[2]
     known = name in registry.names() and registry.find(name) is kind
     return name if known else kind.__name__
 
 
-def _kind(wanted: "type[Interface]", name: str) -> "type[Interface]":
+def _kind(wanted: type[Shareable], name: str) -> type[Shareable]:
     """Return the class of a name, which is the wanted one or derived from it."""
-    from SSL_Interface import interfaces, registry
+    from SSL_Interface import Fusion, interfaces, registry
 
-    if name == saved_name(wanted):
+    if name == saved_name(wanted) and wanted is not Shareable:
         return wanted
-    published = interfaces.__all__
-    if name in published:
-        kind = getattr(interfaces, name)
+    others = {kind: getattr(interfaces, kind) for kind in interfaces.__all__} | {"Fusion": Fusion}
+    kind: type[Shareable]
+    if name in others:
+        kind = others[name]
     elif name in registry.names():
         kind = registry.find(name)
     else:
-        known = registry.one_of(name, [*registry.names(), *published])
+        known = registry.one_of(name, [*registry.names(), *others])
         raise InterfaceError(f"{CONFIG}: interface", known, repr(name))
     if not issubclass(kind, wanted):
         raise InterfaceError(f"{CONFIG}: interface", repr(saved_name(wanted)), repr(name))
     return kind
 
 
-def _configuration(kind: "type[Interface]", name: str, options: dict[str, Any]) -> Any:
+def _configuration(kind: type[Shareable], name: str, options: dict[str, Any]) -> Any:
     """Make the configuration; options that came later than the folder take their defaults."""
     from SSL_Interface import registry
 
@@ -137,7 +170,7 @@ def _configuration(kind: "type[Interface]", name: str, options: dict[str, Any]) 
     return kind.Config(**options)
 
 
-def _load(interface: "Interface", tensors: Mapping[str, Tensor]) -> None:
+def _load(interface: Shareable, tensors: Mapping[str, Tensor]) -> None:
     """Give an interface its tensors, in the dtypes in which they were saved."""
     own, where = interface.state_dict(), f"{interface.name}: {WEIGHTS}"
     for key in own:

@@ -16,7 +16,7 @@ from SSL_Interface import _hub
 def test_examples(repository, hubert_folder, tmp_path, monkeypatch):
     page = (repository / "docs" / "library.md").read_text(encoding="utf-8")
     examples = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    assert len(examples) == 6
+    assert len(examples) == 7
 
     shims._hub()
     import s3prl.nn
@@ -40,6 +40,8 @@ def test_examples(repository, hubert_folder, tmp_path, monkeypatch):
         exec(example, names)
     assert names["features"].shape == (2, 100, names["interface"].output_dim)
     assert not names["features"][1, 80:].any()
+    assert names["joined"].shape == (2, 100, names["fusion"].output_dim)
+    assert not names["joined"][1, 80:].any()
     assert names["convolved"].output_dim == 1023
     assert names["logits"].shape == (2, 10)
     assert names["pca"].interface.fitted

@@ -91,6 +91,10 @@ def test_only_the_joined_layers_lengths_count(draw):
             "normalize: expected nothing",
         ),
         ({"interface": SSL_Interface.create("mean", 7, 12), "groups": 2}, "groups: expected"),
+        (
+            {"interface": SSL_Interface.fuse("hconv", [(7, 12)])},
+            r"interface: expected a name or an Interface, found Fusion",
+        ),
     ],
 )
 def test_wrong_arguments(arguments, message):

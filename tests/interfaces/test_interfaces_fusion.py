@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 import SSL_Interface
-from SSL_Interface import InterfaceError
+from SSL_Interface import InterfaceError, interpolation
 from SSL_Interface.interpolation import stretch, stretch_valid
 
 KINDS = ("weighted_sum", "hconv", "chconv")
@@ -204,13 +204,84 @@ def test_compiles_in_one_graph_and_stacks(kind, states):
         torch.testing.assert_close(run, alone(states, LENGTHS))
 
 
-def test_under_bf16_autocast(states):
-    for kind in KINDS:
-        fusion = make(kind).float()
-        exact = fusion([part.float() for part in states], LENGTHS)
-        with torch.autocast("cpu", torch.bfloat16):
-            rounded = fusion([part.bfloat16() for part in states], LENGTHS)
-        assert (rounded.float() - exact).norm() < 0.03 * exact.norm()
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("resize", ["project", "interpolate"])
+@pytest.mark.parametrize("low", [torch.bfloat16, torch.float16], ids=str)
+def test_under_autocast(kind, resize, low, states):
+    """Values and gradients, of states in the low type and in fp32."""
+    fusion = make(kind, resize=resize).float()
+
+    def run(inputs):
+        features = fusion(inputs, LENGTHS)
+        gradients = torch.autograd.grad(features.float().square().sum(), [*fusion.parameters()])
+        return [features.detach(), *gradients]
+
+    exact = run([part.float() for part in states])
+    for dtype in (low, torch.float32):
+        with torch.autocast("cpu", low):
+            rounded = run([part.to(dtype) for part in states])
+        assert rounded[0].dtype in (low, dtype)
+        for mine, theirs in zip(rounded, exact, strict=True):
+            assert (mine.float() - theirs).norm() < 0.03 * theirs.norm()
+
+
+@pytest.mark.parametrize("low", [torch.bfloat16, torch.float16], ids=str)
+def test_long_recordings_in_half_precision(low, draw):
+    """Whole numbers up to twice the number of frames are not all numbers of the low type."""
+    x = draw(1, 1, 3000, 1).cumsum(2) / 100  # smooth, so that neighbours are alike
+    exact = stretch(x, 4001, 2)
+    assert (stretch(x.to(low), 4001, 2) - exact).norm() < 0.01 * exact.norm()
+    shares = interpolation._places(torch.arange(4001), 3000, 4001, low)[2]
+    exact = interpolation._places(torch.arange(4001), 3000, 4001, torch.float64)[2]
+    assert (shares - exact).abs().max() < 0.003
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("strict", [False, True])
+def test_exports_with_dynamic_batch_and_one_time(kind, strict, draw):
+    sizes, lengths = [(5, 8), (3, 6)], torch.tensor([9, 4, 1])
+    states, fusion = [draw(layers, 3, 9, dim) for layers, dim in sizes], make(kind, sizes)
+    batch, time = torch.export.Dim("batch"), torch.export.Dim("time")
+    dynamic = ([{1: batch, 2: time}] * 2, {0: batch})
+    program = export(fusion, (states, lengths), dynamic, strict)
+    for rows, frames in ((3, 9), (2, 5), (1, 1), (3, 40)):
+        states = [draw(layers, rows, frames, dim, seed=rows) for layers, dim in sizes]
+        counts = torch.tensor([frames, 1, (frames + 1) // 2])[:rows]
+        torch.testing.assert_close(program(states, counts), fusion(states, counts))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("padded", [True, False])
+def test_exports_with_a_time_for_each_upstream(kind, padded, states, draw):
+    """Which upstream has most frames may change; so may that they differ at all."""
+    fusion, batch = make(kind), torch.export.Dim("batch")
+    times = [torch.export.Dim(f"time_{number}") for number in range(3)]
+    lengths = [part.clone() for part in LENGTHS] if padded else None
+    dynamic = (
+        [{1: batch, 2: time} for time in times],
+        [{0: batch}] * 3 if padded else None,
+    )
+    program = export(fusion, (states, lengths), dynamic)
+    for sizes in ((6, 9, 7), (12, 3, 5), (2, 2, 2), (1, 4, 1)):
+        inputs = [
+            draw(layers, 2, time, dim, seed=time)
+            for (layers, dim), time in zip(SIZES, sizes, strict=True)
+        ]
+        counts = [torch.tensor([time, (time + 1) // 2]) for time in sizes] if padded else None
+        torch.testing.assert_close(program(inputs, counts), fusion(inputs, counts))
+
+
+def export(fusion, arguments, dynamic, strict=False):
+    return torch.export.export(fusion, arguments, dynamic_shapes=dynamic, strict=strict).module()
+
+
+def test_check_finite(states):
+    states[1][2, 1, 4, 3] = torch.nan  # beyond the 3 valid frames
+    fusion = make("hconv", check_finite=True)
+    assert fusion(states, LENGTHS).isfinite().all()
+    with pytest.raises(InterfaceError, match=r"upstream 1: states: .* layer 2, utterance 1, fra"):
+        fusion(states)
+    assert make("hconv")(states).isnan().any()
 
 
 def test_documented_parameter_counts():
@@ -250,8 +321,17 @@ def test_stretch_is_torchs_interpolation(size, target, draw):
         ("hconv", SIZES, {"layers": [None, [3], None]}, "fusion: upstream 1: layers: expected a l"),
         ("hconv", SIZES, {"dim": 0}, "fusion: dim: expected a whole number above zero, found 0"),
         ("hconv", SIZES, {"resize": "pad"}, "fusion: resize: expected one of project, interp"),
-        ("hconv", SIZES, {"kernel": 3}, "hconv: option: expected one of"),
-        ("weighted_sum", SIZES, {"output_dim": 3}, "weighted_sum: option: expected one of"),
+        ("hconv", 3, {}, "fusion: upstreams: expected pairs (layers, width), found 3"),
+        ("hconv", SIZES, {"layers": 3}, "fusion: layers: expected 3 lists of layers, one for each"),
+        (
+            "hconv",
+            SIZES,
+            {"kernel": 3},
+            "fusion: hconv: option: expected one of layers, normalize, dim, resize, check_finite, "
+            "kernel_size, stride, output_dim (did you mean 'kernel_size'?), found 'kernel'",
+        ),
+        ("weighted_sum", SIZES, {"output_dim": 3}, "fusion: weighted_sum: option: expected one of"),
+        ("chconv", SIZES, {"num_layers": 3}, "fusion: chconv: option: expected one of layers, n"),
         ("hconv", [(1, 8), (1, 8)], {}, "hconv: layers: expected at least 2 layers"),
     ],
 )

@@ -1,6 +1,7 @@
 """Saving, loading and sharing: the whole registry there and back, and what can be wrong."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -14,8 +15,35 @@ from safetensors.torch import load_file, save_file
 
 import SSL_Interface
 from SSL_Interface import Interface, InterfaceError, _hub, configs, interfaces
+from SSL_Interface.sharing import describe
 
 FILES = ["README.md", "config.json", "model.safetensors"]
+
+
+UPSTREAMS = [(5, 8), (3, 6), (4, 8)]
+"""Layers and widths of three upstreams."""
+
+
+@pytest.fixture
+def fused():
+    """Make a fusion of three upstreams, in fp64, with parameters at no special value."""
+
+    def make(kind, **options):
+        torch.manual_seed(0)
+        fusion = SSL_Interface.fuse(kind, UPSTREAMS, **options).double()
+        with torch.no_grad():
+            for parameter in fusion.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+        return fusion
+
+    return make
+
+
+@pytest.fixture
+def saved_fusion(tmp_path, fused):
+    folder = tmp_path / "fusion"
+    fused("hconv", layers=[[4, 0], None, None]).save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture
@@ -50,6 +78,38 @@ def test_round_trip(name, dtype, build, draw, tmp_path):
         assert found.dtype == value.dtype
         assert torch.equal(found, value)
     assert [p.requires_grad for p in loaded.parameters()] == [True] * len([*loaded.parameters()])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("weighted_sum", {"layers": [[4, 0], None, range(1, 3)], "check_finite": True}),
+        ("weighted_sum", {"resize": "interpolate", "dim": 7, "normalize": False}),
+        ("hconv", {"layers": ((-1, 2, 0), (1, 2), None), "output_dim": 5}),
+        ("hconv", {"resize": "interpolate", "kernel_size": 3, "stride": 2}),
+        ("chconv", {"layers": [None, [2], None], "stride": 2}),
+        ("chconv", {"dim": 22, "normalize": False}),
+    ],
+    ids=str,
+)
+def test_round_trip_of_a_fusion(kind, options, dtype, fused, draw, tmp_path):
+    fusion = fused(kind, **options).to(dtype)
+    fusion.save_pretrained(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == FILES
+    states = [draw(layers, 2, 3 + layers, dim).to(dtype) for layers, dim in UPSTREAMS]
+    lengths = [torch.tensor([3 + layers, 2]) for layers, _ in UPSTREAMS]
+    for load in (SSL_Interface.from_pretrained, SSL_Interface.Fusion.from_pretrained):
+        loaded = load(tmp_path)
+        assert type(loaded) is SSL_Interface.Fusion
+        assert describe(loaded) == describe(fusion)
+        assert not loaded.training
+        assert loaded(states, lengths).dtype == dtype
+        assert torch.equal(loaded(states, lengths), fusion.eval()(states, lengths))
+        assert loaded.state_dict().keys() == fusion.state_dict().keys()
+        for key, value in fusion.state_dict().items():
+            assert loaded.state_dict()[key].dtype == value.dtype
+            assert torch.equal(loaded.state_dict()[key], value)
 
 
 @pytest.mark.parametrize(
@@ -103,6 +163,16 @@ def test_a_class_takes_its_own(saved):
         SSL_Interface.find("weighted_sum").from_pretrained(saved)
     with pytest.raises(InterfaceError, match=r"expected 'HierarchicalConvInterface', found 'hco"):
         interfaces.HierarchicalConvInterface.from_pretrained(saved)
+
+
+def test_a_fusion_is_no_interface(saved, saved_fusion):
+    with pytest.raises(InterfaceError, match=r"interface: expected 'Fusion', found 'hconv'"):
+        SSL_Interface.Fusion.from_pretrained(saved)
+    with pytest.raises(InterfaceError, match=r"interface: expected 'Interface', found 'Fusion'"):
+        Interface.from_pretrained(saved_fusion)
+    edit(saved, interface="Shareable")
+    with pytest.raises(InterfaceError, match=r"expected one of .*Fusion.*, found 'Shareable'"):
+        SSL_Interface.from_pretrained(saved)
 
 
 class Loudest(Interface):
@@ -175,6 +245,30 @@ def test_card(saved, tmp_path):
     assert "| layers that it joins | 12 |" in (tmp_path / "README.md").read_text()
 
 
+def test_card_of_a_fusion(saved_fusion):
+    text = ModelCard.load(saved_fusion / "README.md").text
+    fusion = SSL_Interface.from_pretrained(saved_fusion)
+    assert text.startswith("\n# Fusion\n") or text.startswith("# Fusion\n")
+    assert "\nJoin the layers of several upstreams.\n" in text
+    table = dict(re.findall(r"^\| (.+) \| (.+) \|$", text, re.MULTILINE))
+    assert table == {
+        "upstreams (states and lengths are lists, one entry for each)": "3",
+        "merged by": "hconv",
+        "width in which they meet": "8",
+        "upstream 0: states that it takes": "5 layers × batch × frames × 8",
+        "upstream 0: layers that it joins": "4, 0",
+        "upstream 0: normalises the states first": "yes",
+        "upstream 1: states that it takes": "3 layers × batch × frames × 6",
+        "upstream 1: layers that it joins": "all",
+        "upstream 1: normalises the states first": "yes",
+        "upstream 2: states that it takes": "4 layers × batch × frames × 8",
+        "upstream 2: layers that it joins": "all",
+        "upstream 2: normalises the states first": "yes",
+        "features that it gives": "batch × frames × 8",
+        "trainable parameters": f"{fusion.parameter_count():,}",
+    }
+
+
 def change(folder, **tensors):
     path = folder / "model.safetensors"
     loaded = load_file(path) | tensors
@@ -220,6 +314,50 @@ def test_damaged_folders(saved, damage, message):
     with pytest.raises(InterfaceError, match=message) as caught:
         SSL_Interface.from_pretrained(saved)
     assert "\n" not in str(caught.value)
+
+
+def options(folder, without=(), **changes):
+    """Change options in config.json, and remove some."""
+    described = json.loads((folder / "config.json").read_text())["options"] | changes
+    edit(folder, options={k: v for k, v in described.items() if k not in without})
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: edit(f, interface="Fussion"), r"did you mean 'Fusion'\?\), found 'Fussion'"),
+        (lambda f: options(f, ["upstreams"]), r"Fusion: .*: expected 'upstreams', found no such"),
+        (lambda f: options(f, ["kind"]), r"Fusion: config.json: options: expected 'kind', fou"),
+        (lambda f: options(f, kind="mean"), r"fusion: kind: expected one of .*, found 'mean'"),
+        (lambda f: options(f, kinds="hconv"), r"option: .* mean 'kind'\?\), found 'kinds'"),
+        (lambda f: options(f, upstreams=3), r"fusion: upstreams: expected pairs .*, found 3"),
+        (lambda f: options(f, upstreams=["ab"]), r"fusion: upstreams: expected pairs"),
+        (lambda f: options(f, layers=[1, 2, 3]), r"upstream 0: layers: expected a non-empty list"),
+        (lambda f: options(f, interface_options=[3]), r"interface_options: expected options by n"),
+        (
+            lambda f: options(f, interface_options={"normalize": True}),
+            r"fusion: hconv: option: expected one of .*, found 'normalize'",
+        ),
+        (
+            lambda f: options(f, upstreams=[[5, 8], [3, 8], [4, 8]]),
+            r"fusion: model.safetensors: expected only .*, found also 'projections.1.",
+        ),
+        (
+            lambda f: change(f, **{"projections.1.weight": torch.ones(6, 8)}),
+            r"expected projections.1.weight \(8, 6\) like torch.float32, found \(6, 8\)",
+        ),
+    ],
+)
+def test_damaged_fusions(saved_fusion, damage, message):
+    damage(saved_fusion)
+    with pytest.raises(InterfaceError, match=message) as caught:
+        SSL_Interface.from_pretrained(saved_fusion)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_fusion_of_a_version_with_fewer_options(saved_fusion):
+    options(saved_fusion, ["layers", "resize", "check_finite", "interface_options"])
+    assert SSL_Interface.from_pretrained(saved_fusion).resize == "project"
 
 
 def test_options_that_came_later_take_their_defaults(saved):
@@ -284,6 +422,11 @@ def test_to_a_hub_and_back(hub, build, draw, tmp_path, monkeypatch):
     assert hub.calls[2:] == [{"revision": "main"}] * 2
     states = draw(3, 2, 4, 6)
     assert torch.equal(loaded(states), interface.eval()(states))
+    fusion = SSL_Interface.fuse("chconv", UPSTREAMS)
+    assert fusion.push_to_hub("someone/fusion").startswith("https://huggingface.co/someone/fusion/")
+    loaded = SSL_Interface.Fusion.from_pretrained("someone/fusion")
+    states = [draw(layers, 2, 4, dim).float() for layers, dim in UPSTREAMS]
+    assert torch.equal(loaded(states), fusion.eval()(states))
     with pytest.raises(InterfaceError, match=r"or config.json of a hub repository, .*404: no conf"):
         SSL_Interface.from_pretrained("someone/else")
 
