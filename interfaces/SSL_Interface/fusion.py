@@ -26,7 +26,6 @@ frames among the upstreams, so padding has no part in it. States (L_i, B, T_i, D
 """
 
 from collections.abc import Sequence
-from functools import reduce
 from typing import Any, ClassVar
 
 import torch
@@ -72,8 +71,11 @@ def fuse(kind: str, upstreams: Sequence[tuple[int, int]], **options: Any) -> "Fu
 class Fusion(Shareable):
     """Join the layers of several upstreams.
 
-    Under ``torch.export`` the batch and each upstream's T_i may be dynamic, the same for all or
-    each its own.
+    Under ``torch.export`` the batch may be dynamic, and so may T_i: one for all upstreams, or one
+    for each.
+
+    Args:
+        config: which upstreams, and how they are joined.
 
     Raises:
         InterfaceError: an option does not fit.
@@ -248,8 +250,7 @@ class Fusion(Shareable):
 
     def _align_frames(self, states: list[Tensor], lengths: list[Tensor] | None) -> list[Tensor]:
         """Interpolate (N_i, B, T_i, D_i) to the largest T and each utterance's largest length."""
-        # Where T_i are symbols of a traced program, max would ask which of them is larger.
-        time = reduce(torch.sym_max, [part.shape[2] for part in states])
+        time = max(part.shape[2] for part in states)
         if lengths is None:
             return [stretch(part, time, 2) for part in states]
         if all(own is lengths[0] for own in lengths):
