@@ -34,6 +34,11 @@ def folder(study: Study, interface: str, task: str = "ks", pack: str = "all") ->
     return study.pack_dir(task, "mini", pack) / interface
 
 
+def names_in(study) -> set[str]:
+    """What lies in the folder of the job."""
+    return {path.name for path in study.pack_dir("ks", "mini", "all").iterdir()}
+
+
 @pytest.fixture
 def trainings(monkeypatch) -> list[str]:
     """Names of the interfaces whose seeds are trained, in order; sweeps are not counted."""
@@ -119,7 +124,7 @@ def test_a_training_that_diverges_stops_and_leaves_no_half_cell(ready) -> None:
     assert "seed 0" in line
     assert "1e+30" in line
     assert "\n" not in line
-    assert sorted(p.name for p in study.pack_dir("ks", "mini", "all").iterdir()) == ["sweep.csv"]
+    assert names_in(study) == {"sweep.csv", ".sweeps"}
 
 
 def test_a_training_that_diverges_after_its_best_is_told_too(ready, monkeypatch) -> None:
@@ -248,6 +253,40 @@ def test_principal_components_are_those_of_the_training_utterances(ready) -> Non
 # ---- what is trained again
 
 
+def test_a_sweep_that_was_stopped_goes_on_with_the_interfaces_that_are_missing(
+    ready, monkeypatch
+) -> None:
+    study = ready()
+    target = study.pack_dir("ks", "mini", "all") / "sweep.csv"
+    real, swept = cells.train, []
+
+    def stopped(runs, task, features, rows, training, label):
+        if label.endswith("hconv"):
+            raise KeyboardInterrupt
+        swept.append(label)
+        return real(runs, task, features, rows, training, label)
+
+    monkeypatch.setattr(cells, "train", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        cells.sweep(study, "ks", "mini", "all")
+    assert swept == ["sweep ks mini weighted_sum"]
+    assert not target.exists()
+
+    def counted(runs, task, features, rows, training, label):
+        swept.append(label)
+        return real(runs, task, features, rows, training, label)
+
+    monkeypatch.setattr(cells, "train", counted)
+    cells.sweep(study, "ks", "mini", "all")
+    assert swept == ["sweep ks mini weighted_sum", "sweep ks mini hconv"]
+    resumed = target.read_text()
+    cells.sweep(ready(sweep={"learning_rates": [1e-3]}), "ks", "mini", "all")
+    assert swept[2:] == ["sweep ks mini weighted_sum", "sweep ks mini hconv"]
+    cells.sweep(study, "ks", "mini", "all")
+    assert len(swept) == 6
+    assert target.read_text() == resumed
+
+
 def test_a_finished_cell_is_not_trained_again(ready, trainings) -> None:
     study = ready()
     first = both(study)
@@ -300,8 +339,7 @@ def test_a_job_that_was_stopped_keeps_its_finished_cells(ready, monkeypatch, tra
     monkeypatch.setattr(cells, "train", stopped)
     with pytest.raises(KeyboardInterrupt):
         cells.run(study, "ks", "mini", "all")
-    names = {path.name for path in study.pack_dir("ks", "mini", "all").iterdir()}
-    assert names == {"sweep.csv", "weighted_sum"}
+    assert names_in(study) == {"sweep.csv", ".sweeps", "weighted_sum"}
     monkeypatch.setattr(cells, "train", counted)
     trainings.clear()
     cells.run(study, "ks", "mini", "all")

@@ -56,51 +56,64 @@ class Stream:
 
 
 def sweep(study: Study, task: str, upstream: str, pack: str) -> None:
-    """Try every learning rate for each interface; write ``sweep.csv`` with the choice marked."""
+    """Try every learning rate for each interface; write ``sweep.csv`` with the choice marked.
+
+    An interface's part is kept in ``.sweeps`` as soon as it is done, for a job that starts again.
+    """
     if study.sweep is None:
         raise StudyError(f"sweep: the study has no sweep; it takes {study.learning_rates}")
-    target = study.pack_dir(task, upstream, pack) / "sweep.csv"
-    scale = study.sweep.steps
+    folder = study.pack_dir(task, upstream, pack)
+    kept = folder / ".sweeps"
     tables = []
     with lease(study.device) as device:
-        stream = _open(study, task, upstream, device)
-        short = stream.training.model_copy(
-            update={"steps": max(1, round(stream.training.steps * scale))}
-        )
+        stream: Stream | None = None
         for interface in study.interfaces_in(task, upstream, pack):
-            runs = [
-                Run(seed, rate, layer)
-                for layer in _layers(stream, interface)
-                for rate in study.rates_of(task)
-                for seed in study.sweep.seeds
-            ]
-            rows = []
-            make = _maker(stream, interface)
-            for part in _parts(runs):
-                trained = train(
-                    _runs(stream, part, make, short),
-                    stream.task,
-                    stream.features,
-                    stream.rows,
-                    short,
-                    f"sweep {task} {upstream} {interface}",
-                )
-                rows += [
-                    {
-                        "task": task,
-                        "upstream": upstream,
-                        "interface": interface,
-                        "layer": run.layer,
-                        "learning_rate": run.learning_rate,
-                        "seed": run.seed,
-                        "dev": dev,
-                    }
-                    for run, dev in zip(part, trained.dev, strict=True)
-                ]
-            frame = pd.DataFrame(rows).astype({"layer": "Int64"})
-            tables.append(_mark_best(frame, stream.task.higher_is_better))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    pd.concat(tables).to_csv(target, index=False)
+            place = kept / f"{interface}.csv"
+            stamp = _stamp(study, Cell(task, upstream, interface), {})
+            if not place.is_file() or pd.read_csv(place)["stamp"].iloc[0] != stamp:
+                stream = stream or _open(study, task, upstream, device)
+                swept = _sweep_cell(stream, interface).assign(stamp=stamp)
+                kept.mkdir(parents=True, exist_ok=True)
+                partial = place.with_suffix(".partial")
+                swept.to_csv(partial, index=False)
+                partial.rename(place)
+            part = pd.read_csv(place, dtype={"layer": "Int64"}, float_precision="round_trip")
+            tables.append(part.drop(columns="stamp"))
+    pd.concat(tables).to_csv(folder / "sweep.csv", index=False)
+
+
+def _sweep_cell(stream: Stream, interface: str) -> pd.DataFrame:
+    """Train an interface at every learning rate → a row a run, the choice marked."""
+    study, sweep = stream.study, stream.study.sweep
+    assert sweep is not None
+    steps = max(1, round(stream.training.steps * sweep.steps))
+    short = stream.training.model_copy(update={"steps": steps})
+    runs = [
+        Run(seed, rate, layer)
+        for layer in _layers(stream, interface)
+        for rate in study.rates_of(stream.task_name)
+        for seed in sweep.seeds
+    ]
+    make = _maker(stream, interface)
+    label = f"sweep {stream.task_name} {stream.upstream} {interface}"
+    rows = []
+    for part in _parts(runs):
+        group = _runs(stream, part, make, short)
+        trained = train(group, stream.task, stream.features, stream.rows, short, label)
+        rows += [
+            {
+                "task": stream.task_name,
+                "upstream": stream.upstream,
+                "interface": interface,
+                "layer": run.layer,
+                "learning_rate": run.learning_rate,
+                "seed": run.seed,
+                "dev": dev,
+            }
+            for run, dev in zip(part, trained.dev, strict=True)
+        ]
+    frame = pd.DataFrame(rows).astype({"layer": "Int64"})
+    return _mark_best(frame, stream.task.higher_is_better)
 
 
 def run(study: Study, task: str, upstream: str, pack: str) -> None:
@@ -267,6 +280,9 @@ def _maker(stream: Stream, interface: str) -> Callable[[], Joined]:
 
 
 def _runs(stream: Stream, part: list[Run], make: Callable[[], Joined], training: Training) -> Runs:
+    if stream.device.type == "cuda":
+        # What the last group held, its recorded steps too, is given back to jobs beside this one.
+        torch.cuda.empty_cache()
     return Runs(
         part,
         make,
