@@ -1,23 +1,30 @@
-"""How much a step of R stacked runs costs, beside R steps of one run: ms a step and the ratio.
+"""How much a step of R stacked runs costs, beside R steps of one run: ms a step and the ratios.
 
     python benchmarks/training.py --runs 5 --task pr
 
-States are random, of the embedded encoder's shape; the head is the task's own.
+``stacked`` is the step that the engine takes: on a GPU recorded as CUDA graphs where the head
+allows it, else eager. States are random, of the embedded encoder's shape; the head is the task's
+own.
 """
 
 import argparse
 import platform
 import time
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 import SSL_Interface
 from ssl_bench import registry
 from ssl_bench.features import STORED, Features
 from ssl_bench.runs import Joined, Run, Runs
 from ssl_bench.sampling import training_batches
+from ssl_bench.steps import EagerStep, Step, make_step
+from ssl_bench.tasks.base import Task
 from ssl_bench.training import padded
 
 OPTIONS = {"grouped_weighted_sum": {"groups": 3}}
@@ -52,30 +59,41 @@ def table(utterances: int) -> pd.DataFrame:
 
 
 def seconds_per_step(
-    features: Features, task: object, make: object, runs: list[Run], steps: int
+    features: Features,
+    task: Task,
+    make: Callable[[], Joined],
+    runs: list[Run],
+    steps: int,
+    kind: Callable[[Runs], Step],
 ) -> float:
-    """Time training steps, input gathering included, after a tenth of them as warm-up."""
-    device = features.device
-    group = Runs(runs, make, device, stackable=task.stackable)
+    """Time training steps, input gathering included, after a quarter of them as warm-up."""
+    group = Runs(runs, make, features.device, stackable=task.stackable)
+    advance = kind(group)
     ids = task.ids("train")
-    targets, lengths = padded([task.target(name) for name in ids], device)
+    targets, lengths = padded([task.target(name) for name in ids], features.device)
     rows = np.arange(len(ids))
-    batches = list(
-        training_batches(rows, features.frames[rows], 6400, 4, steps, [r.seed for r in runs])
-    )
+    seeds = [run.seed for run in runs]
+    batches = training_batches(rows, features.frames[rows], 6400, 4, steps, seeds)
     for step, batch in enumerate(batches):
-        if step == max(1, steps // 10):
-            if device.type == "cuda":
-                torch.cuda.synchronize()
+        if step == steps // 4:
+            finish(features.device)
             began = time.perf_counter()
         states, count = features.batch(batch.rows, batch.width)
-        outputs, out = group.forward(states, count, training=True, shared=False)
-        place = torch.from_numpy(batch.rows).to(device).flatten()
-        losses = task.loss(outputs.flatten(0, 1), out.flatten(), targets[place], lengths[place])
-        group.step(losses.view(len(runs), -1).mean(1))
+        place = torch.from_numpy(batch.rows).to(features.device).flatten()
+
+        def losses(outputs: Tensor, out: Tensor, place: Tensor = place) -> Tensor:
+            each = task.loss(outputs.flatten(0, 1), out.flatten(), targets[place], lengths[place])
+            return each.view(len(outputs), -1).mean(1)
+
+        advance(states, count, losses, 1.0)
+    finish(features.device)
+    return (time.perf_counter() - began) / (steps - steps // 4)
+
+
+def finish(device: torch.device) -> None:
+    """Wait until a GPU has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize()
-    return (time.perf_counter() - began) / (steps - max(1, steps // 10))
 
 
 def main() -> None:
@@ -96,20 +114,24 @@ def main() -> None:
     task = module.Task(module.Config(kind=arguments.task, corpus="c"), table(count))
     features = stream(device, count, arguments.layers, arguments.dim)
     chosen = arguments.interfaces or [n for n in SSL_Interface.names() if n not in SKIP]
-    print(f"{'interface':24}{'stacked ms':>12}{'one ms':>10}{'ratio':>8}")
-    for kind in chosen:
+    heads = ("stacked ms", "eager ms", "one ms", "eager / stacked", "all ones / stacked")
+    print(f"{'interface':24}" + "".join(f"{head:>20}" for head in heads))
+    for name_of_kind in chosen:
 
-        def make(kind: str = kind) -> Joined:
+        def make(kind: str = name_of_kind) -> Joined:
             interface = SSL_Interface.create(
                 kind, num_layers=arguments.layers, dim=arguments.dim, **OPTIONS.get(kind, {})
             )
             return Joined(interface, task.head(interface.output_dim))
 
         runs = [Run(seed, 1e-3) for seed in range(arguments.runs)]
-        together = seconds_per_step(features, task, make, runs, arguments.steps)
-        alone = seconds_per_step(features, task, make, runs[:1], arguments.steps)
-        ratio = len(runs) * alone / together
-        print(f"{kind:24}{together * 1e3:12.1f}{alone * 1e3:10.1f}{ratio:8.1f}", flush=True)
+        time_of = partial(seconds_per_step, features, task, make, steps=arguments.steps)
+        stacked = time_of(runs, kind=make_step)
+        eager = time_of(runs, kind=EagerStep)
+        alone = time_of(runs[:1], kind=EagerStep)
+        times = "".join(f"{seconds * 1e3:20.2f}" for seconds in (stacked, eager, alone))
+        ratios = f"{eager / stacked:20.1f}{len(runs) * alone / stacked:20.1f}"
+        print(f"{name_of_kind:24}{times}{ratios}", flush=True)
 
 
 if __name__ == "__main__":
