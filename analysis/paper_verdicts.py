@@ -22,6 +22,7 @@ from analysis.paper_claims import CLAIMS, Finding
 from analysis.paper_gains import Own, Printed
 from analysis.statistics import holm
 
+_SHOWN = ("claim", "verdict", "ours, %", "published", "p (Holm)", "test", "note")
 HOLDS, FAILS, OPEN, UNTESTED = "holds", "does not hold", "not shown", "not testable"
 COLUMNS = (
     "claim",
@@ -128,17 +129,22 @@ def shown(table: pd.DataFrame) -> list[dict[str, str]]:
     rows = []
     for claim, parts in table.groupby("claim", sort=False):
         title = CLAIMS[str(claim)][0]
-        row = dict.fromkeys(("claim", "test", "ours, %", "published", "p (Holm)", "note"), "")
-        row |= {
+        whole = {
             "claim": f"**{claim}. {title}**",
             "verdict": f"**{parts['claim_verdict'].iloc[0]}**",
         }
-        rows.append(row)
+        rows.append(dict.fromkeys(_SHOWN, "") | whole)
         for _, part in parts.iterrows():
-            row = {"claim": part["statement"], "test": part["test"], "ours, %": _interval(part)}
-            row["published"] = f"{part['published']:+.1f}"
-            row |= {"p (Holm)": show_p(part["p_holm"]), "note": part["note"]}
-            rows.append(row | {"verdict": part["verdict"]})
+            texts = (
+                part["statement"],
+                part["verdict"],
+                _interval(part),
+                f"{part['published']:+.1f}",
+                show_p(part["p_holm"]),
+                part["test"],
+                part["note"],
+            )
+            rows.append(dict(zip(_SHOWN, texts, strict=True)))
     return rows
 
 
