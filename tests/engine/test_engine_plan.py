@@ -163,6 +163,7 @@ def test_what_was_measured_is_counted_by_hand(monkeypatch, repository):
     study = load("config/mini.yaml")
     study = study.model_copy(
         update={
+            "name": "never-run",
             "tasks": {"pr": {"kind": "pr", "corpus": "sentences"}},
             "interfaces": {"hconv": {}, "weighted_sum": {}, "pca_concat": {}},
             "training": study.training.model_copy(update={"steps": 1000, "batch_seconds": 256}),
@@ -181,12 +182,12 @@ def test_what_was_measured_is_counted_by_hand(monkeypatch, repository):
 
 
 @pytest.mark.parametrize(
-    ("cache", "audio"), [("disk", 10.0), ("memory", 10.0 * 2), ("live", 2 * 2 * 250 * 16 / 3600)]
+    ("cache", "audio"), [("disk", 10.0), ("memory", 10.0 * 2), ("live", 2 * 2 * 350 * 16 / 3600)]
 )
 def test_encoded_audio_depends_on_where_states_are_kept(repository, monkeypatch, cache, audio):
     monkeypatch.chdir(repository)
     study = load("config/mini.yaml").model_copy(
-        update={"cache": cache, "interfaces": {"hconv": {}, "concat": {}}}
+        update={"name": "never-run", "cache": cache, "interfaces": {"hconv": {}, "concat": {}}}
     )
     monkeypatch.setattr(work, "corpus_hours", lambda *_: Hours(10.0, {}, "made up"))
     plan = work.make(study)
