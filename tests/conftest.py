@@ -63,3 +63,28 @@ def tone() -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def hubert_folder(tmp_path_factory):
+    """A random post-norm HuBERT with a GroupNorm frontend: 4 states of width 16, stride 320."""
+    import torch
+    import transformers
+
+    folder = tmp_path_factory.mktemp("hubert")
+    torch.manual_seed(1)
+    config = transformers.HubertConfig(
+        hidden_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=32,
+        conv_dim=(8,) * 7,
+        num_conv_pos_embeddings=5,
+        num_conv_pos_embedding_groups=2,
+        layerdrop=0.0,
+    )
+    transformers.HubertModel(config).save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(
+        '{"do_normalize": true, "feature_extractor_type": "Wav2Vec2FeatureExtractor"}'
+    )
+    return str(folder)

@@ -1,11 +1,9 @@
 """The s3prl upstream: against our own upstreams, batches, mistakes."""
 
-import json
 import sys
 
 import pytest
 import torch
-import transformers
 
 from ssl_bench.errors import StudyError
 from ssl_bench.upstreams import fbank, s3prl
@@ -19,29 +17,9 @@ def waves(samples=SAMPLES):
     return [torch.randn(n, generator=generator) * 0.01 * 3**i for i, n in enumerate(samples)]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A random post-norm HuBERT with a GroupNorm frontend: the one that padding disturbs."""
-    path = tmp_path_factory.mktemp("hubert")
-    torch.manual_seed(1)
-    config = transformers.HubertConfig(
-        hidden_size=16,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        intermediate_size=32,
-        conv_dim=(8,) * 7,
-        num_conv_pos_embeddings=5,
-        num_conv_pos_embedding_groups=2,
-    )
-    transformers.HubertModel(config).save_pretrained(path)
-    settings = {"do_normalize": True, "feature_extractor_type": "Wav2Vec2FeatureExtractor"}
-    (path / "preprocessor_config.json").write_text(json.dumps(settings))
-    return str(path)
-
-
-def test_hugging_face_folder_agrees_with_ours(folder):
-    theirs = s3prl.load(s3prl.Config(kind="s3prl", name="hf_hubert_custom", path=folder))
-    mine = ours.load(ours.Config(kind="transformers", model=folder))
+def test_hugging_face_folder_agrees_with_ours(hubert_folder):
+    theirs = s3prl.load(s3prl.Config(kind="s3prl", name="hf_hubert_custom", path=hubert_folder))
+    mine = ours.load(ours.Config(kind="transformers", model=hubert_folder))
     expected, expected_lengths = mine(waves())
     states, lengths = theirs(waves())
     assert torch.equal(lengths, expected_lengths)
@@ -53,8 +31,8 @@ def test_hugging_face_folder_agrees_with_ours(folder):
     ]
 
 
-def test_batch_equals_one_by_one(folder):
-    upstream = s3prl.load(s3prl.Config(kind="s3prl", name="hf_hubert_custom", path=folder))
+def test_batch_equals_one_by_one(hubert_folder):
+    upstream = s3prl.load(s3prl.Config(kind="s3prl", name="hf_hubert_custom", path=hubert_folder))
     states, lengths = upstream(waves())
     for i, wave in enumerate(waves()):
         alone, _ = upstream([wave])
