@@ -113,6 +113,7 @@ BAD = {
     "task steps": ("tasks.ks.training.steps", "x", ["tasks.ks.training", "steps", "'x'"]),
     "task training a number": ("tasks.ks.training", 5, ["tasks.ks.training", "5"]),
     "task training empty": ("tasks.ks.training", None, ["tasks.ks.training", "None"]),
+    "a task's job": ("tasks.ks.job", "task", ["tasks.ks.job", "interface or stream", "'task'"]),
     "device": ("device", "gpu", ["device: ", "'gpu'", "'cuda'"]),
     "normalize": ("normalize", "yes please", ["normalize: ", "boolean"]),
     "optimizer": ("training.optimizer", "sgd", ["training.optimizer", "'adamw'", "'sgd'"]),
@@ -269,6 +270,14 @@ def test_a_task_may_leave_interfaces_out() -> None:
     assert study.interfaces_of("pr", "fbank") == []
     stream = parse({**changed("tasks.pr.interfaces", ["weighted_sum"]), "job": "stream"})
     assert stream.packs("pr", "fbank") == []
+
+
+def test_a_task_may_have_jobs_of_its_own() -> None:
+    study = parse({**changed("tasks.ks.job", "interface"), "job": "stream"})
+    assert study.packs("ks", "mini") == list(RAW["interfaces"])
+    assert study.packs("pr", "mini") == ["all"]
+    cell = Cell("ks", "mini", "hconv")
+    assert study.fingerprint(cell) == parse({**RAW, "job": "stream"}).fingerprint(cell)
 
 
 def test_a_tasks_training_is_on_top_of_the_studys() -> None:

@@ -25,6 +25,8 @@ def problems(study: Study) -> Iterator[str]:
         study.rates_of(task)
         listed = study.tasks[task].get("learning_rates") or ()
         yield from _repeated({f"tasks.{task}.learning_rates": listed})
+        if (job := study.tasks[task].get("job", study.job)) not in ("interface", "stream"):
+            yield f"tasks.{task}.job: expected interface or stream, found {job!r}"
         corpus = study.tasks[task]["corpus"]
         if corpus not in study.corpora:
             yield f"tasks.{task}.corpus: unknown {corpus!r}; {suggest(corpus, study.corpora)}"

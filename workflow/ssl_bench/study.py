@@ -18,7 +18,7 @@ from ssl_bench.configuration import Strict
 from ssl_bench.errors import StudyError, suggest
 from ssl_bench.recipe import Recipe, Seed, Sweep, Training, settle
 
-OWN = ("training", "learning_rates", "interfaces")
+OWN = ("training", "learning_rates", "interfaces", "job")
 """Keys of a task's entry that are the study's business, not the kind's."""
 NAME = r"^[a-z0-9][a-z0-9_.-]*$"
 
@@ -98,10 +98,11 @@ class Study(Strict):
         """List the jobs that one (task, upstream) is split into.
 
         ``job: stream`` trains all interfaces in one job (``all``), over features held once;
-        ``job: interface`` makes a job of each.
+        ``job: interface`` makes a job of each. A task's own key goes before the study's.
         """
         names = self.interfaces_of(task, upstream)
-        return ["all"] if self.job == "stream" and names else names
+        job = self.tasks[task].get("job", self.job)
+        return ["all"] if job == "stream" and names else names
 
     def interfaces_in(self, task: str, upstream: str, pack: str) -> list[str]:
         """List the interfaces that one job trains."""
