@@ -147,7 +147,7 @@ def _rates(tables: Tables, upstream: str) -> str:
     return (
         f"{style.upstream_name(upstream)}: dev value at each learning rate of the sweep, the same "
         f"for every interface; mean of n = {count} seed{'s' if count > 1 else ''}. Rings mark "
-        "the rate chosen on dev."
+        "the rate chosen on dev; where a run diverged there is no point."
     )
 
 

@@ -29,7 +29,7 @@ NUMBERS: dict[str, dict[str, bool]] = {
         "score": False,
         "label": False,
     },
-    "sweep": {"layer": False, "learning_rate": True, "seed": True, "dev": True},
+    "sweep": {"layer": False, "learning_rate": True, "seed": True, "dev": False},
     "layer_profile": {"seed": True, "layer": True, "share": True},
     "history": {"layer": False, "seed": True, "step": True, "train_loss": False, "dev": False},
     "similarity": {"layer_a": True, "layer_b": True, "value": True},

@@ -9,7 +9,10 @@ from analysis.tables import Tables
 
 
 def draw(tables: Tables, figure: Figure | None = None, upstream: str | None = None) -> Figure:
-    """Draw the mean dev value over the sweep's seeds; a ring marks the chosen learning rate."""
+    """Draw the mean dev value over the sweep's seeds; a ring marks the chosen learning rate.
+
+    Where a seed diverged there is no point.
+    """
     frame = tables.sweep
     if frame is None or frame["learning_rate"].nunique() < 2:
         raise Absent("Needs a sweep: study key “sweep: {learning_rates: [...]}”.")
@@ -22,15 +25,15 @@ def draw(tables: Tables, figure: Figure | None = None, upstream: str | None = No
     rows, columns = shape(len(tasks))
     figure = figure or canvas(rows * (2.5 if columns < 4 else 2.1) + 1.0)
     used = panels(figure, len(tasks))
-    rates = np.sort(frame["learning_rate"].unique())
-    names = [f"{rate:.1e}".replace(".0e", "e").replace("e-0", "e-") for rate in rates]
     for axes, task in zip(used, tasks, strict=True):
+        rates = np.sort(frame.loc[frame["task"] == task, "learning_rate"].unique())
+        names = [f"{rate:.1e}".replace(".0e", "e").replace("e-0", "e-") for rate in rates]
         for interface in interfaces:
             mine = frame[(frame["task"] == task) & (frame["interface"] == interface)]
             if mine.empty:
                 continue
             look = style.interface_look(interface, interfaces)
-            mean = mine.groupby("learning_rate")["dev"].mean()
+            mean = mine.groupby("learning_rate")["dev"].agg(lambda v: v.mean(skipna=False))
             axes.plot(
                 mean.index, mean, color=look.colour, marker=look.marker, markersize=4, linewidth=1.1
             )

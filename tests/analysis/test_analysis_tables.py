@@ -56,6 +56,7 @@ def broken(frames, **change):
         ),
         (lambda f: broken(f, test="fast"), "test: expected numbers, found 'fast'"),
         (lambda f: broken(f, test=np.nan), "line 2: test is empty"),
+        (lambda f: broken(f, dev=np.nan), "line 2: dev is empty"),
         (lambda f: broken(f, test=-1.0), "test is in percent, found -1.0"),
         (lambda f: broken(f, higher_is_better="up"), "expected true or false, found 'up'"),
         (
