@@ -91,9 +91,9 @@ def _rank(tables: Tables, _: str) -> str:
 
 def _parameters(tables: Tables, _: str) -> str:
     return (
-        f"{RELATIVE}; up is better. Markers: the mean over tasks; dashes: single "
-        f"tasks (means over seeds, {seeds(tables)}). The head's parameters are not counted. An "
-        "arrowhead with a number is a mean below the panel."
+        f"{RELATIVE}; up is better. Markers: the median over tasks; dashes: single "
+        f"tasks (means over seeds, {seeds(tables)}), where they lie in the panel. The head's "
+        "parameters are not counted. An arrowhead with a number is a median below the panel."
     )
 
 

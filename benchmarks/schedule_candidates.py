@@ -125,12 +125,12 @@ def _prepared(rows: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tenso
     return frames, taps, bias.to(dtype), span
 
 
-def wide_output(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """Products of a narrow type added by the product itself into its fp32 block."""
+def narrow_output(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """Products rounded to their narrow type, then added to their fp32 block."""
     if total.dtype == left.dtype:
         torch.addmm(total, left, right, out=total)
     else:
-        torch.addmm(total, left, right, out_dtype=total.dtype, out=total)
+        total.add_(left @ right)
 
 
 # Weighted sum
@@ -190,30 +190,27 @@ class Candidate:
 
     form: Form
     parts: dict[str, Any] = field(default_factory=dict)
-    gpu_only: str = ""
-    """Why there is nothing to run on a CPU."""
 
 
 def _sum_with(**parts: Any) -> Candidate:
     return Candidate(library, {f"SSL_Interface.products.{name}": p for name, p in parts.items()})
 
 
-WIDE = Candidate(
+NARROW = Candidate(
     library,
-    {f"SSL_Interface.{module}.accumulate": wide_output for module in ("windows", "products")},
-    "addmm with an output type has no CPU kernel",
+    {f"SSL_Interface.{module}.accumulate": narrow_output for module in ("windows", "products")},
 )
 CANDIDATES: dict[str, dict[str, Candidate]] = {
     "hconv": {
         "library": Candidate(library),
-        "wide output": WIDE,
+        "narrow output": NARROW,
         "conv2d": Candidate(conv2d),
         "im2col": Candidate(im2col),
         "reshaped": Candidate(reshaped),
         "epilogue": Candidate(library, {"SSL_Interface.windows._WindowProducts": Epilogue}),
         "batched": Candidate(library, {"SSL_Interface.windows._WindowProducts": Batched}),
     },
-    "concat": {"library": Candidate(library), "wide output": WIDE},
+    "concat": {"library": Candidate(library), "narrow output": NARROW},
     "weighted_sum": {
         "library": Candidate(library),
         "frame sums": _sum_with(plain_sum=frame_sums),

@@ -62,9 +62,6 @@ class Schedules(BENCH.Bench):
             row: dict[str, Any] = {"name": f"{name}/{label}"}
             if not wanted(row["name"]):
                 continue
-            if candidate.gpu_only and not self.cuda:
-                yield row | {"note": f"skipped: {candidate.gpu_only}"}
-                continue
             module = Formed(interface, candidate.form)
             with exchanged(candidate.parts):
                 try:

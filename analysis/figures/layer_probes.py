@@ -25,11 +25,13 @@ def draw(tables: Tables, figure: Figure | None = None) -> Figure:
     figure = figure or canvas(rows * (2.5 if columns < 4 else 2.1) + 0.6)
     used = panels(figure, len(tasks))
     for axes, task in zip(used, tasks, strict=True):
+        wide = False
         for upstream in upstreams:
             colour = style.upstream_look(upstream, upstreams)
             mine = probes[(probes["task"] == task) & (probes["upstream"] == upstream)]
-            _line(axes, mine, colour)
+            wide |= _line(axes, mine, colour)
             _references(axes, tables, task, upstream, colour.colour)
+        _limit(axes, wide)
         metric = style.metric_name(*tables.metric(task))
         axes.set_title(style.task_name(task))
         axes.set_ylabel(f"{metric} (%)")
@@ -43,20 +45,27 @@ def draw(tables: Tables, figure: Figure | None = None) -> Figure:
     return figure
 
 
-def _line(axes: Axes, frame: pd.DataFrame, look: style.Look) -> None:
+def _line(axes: Axes, frame: pd.DataFrame, look: style.Look) -> bool:
+    """Draw one upstream; say whether its band is so wide that it would flatten its line."""
     if frame.empty:
-        return
+        return False
     groups = [(int(layer), mean_interval(g["test"])) for layer, g in frame.groupby("layer")]
     layers = np.array([layer for layer, _ in groups])
     mean = np.array([interval.mean for _, interval in groups])
     low = np.array([interval.low for _, interval in groups])
     high = np.array([interval.high for _, interval in groups])
     axes.plot(layers, mean, color=look.colour, marker=look.marker, markersize=3, linewidth=1.3)
-    limits = axes.get_ylim()
     axes.fill_between(layers, low, high, color=look.colour, alpha=0.15, linewidth=0)
-    spread = np.ptp(mean) + 1e-9
-    if np.nanmax(high - low, initial=0) > 2 * spread:
-        axes.set_ylim(limits)
+    return bool(np.nanmax(high - low, initial=0) > 2 * (np.ptp(mean) + 1e-9))
+
+
+def _limit(axes: Axes, wide: bool) -> None:
+    """Where a band is too wide, show the lines of all upstreams and what fits of the bands."""
+    if wide:
+        values = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.lines])
+        low, high = np.nanmin(values), np.nanmax(values)
+        margin = 0.05 * (high - low) or 1.0
+        axes.set_ylim(low - margin, high + margin)
 
 
 def _references(axes: Axes, tables: Tables, task: str, upstream: str, colour: str) -> None:

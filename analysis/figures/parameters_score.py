@@ -10,11 +10,14 @@ from analysis.figures.canvas import Absent, canvas, key, label_below, legend, pa
 from analysis.tables import Tables
 
 FLOOR = -40.0
-"""Mean improvements below this are drawn at the edge with their number."""
+"""Median improvements below this are drawn at the edge with their number."""
 
 
 def draw(tables: Tables, figure: Figure | None = None) -> Figure:
-    """Draw trained parameters of the interface (log) against the mean improvement over tasks."""
+    """Draw trained parameters of the interface (log) against the median improvement over tasks.
+
+    The median, because a task that an interface fails would outweigh all others in a mean.
+    """
     frame = tables.errors.dropna(subset="improvement")
     frame = frame.groupby(["upstream", "interface", "task"], as_index=False).agg(
         improvement=("improvement", "mean"), parameters=("interface_parameters", "first")
@@ -28,7 +31,7 @@ def draw(tables: Tables, figure: Figure | None = None) -> Figure:
     figure = figure or canvas(rows * 2.7 + 0.9)
     used = panels(figure, len(upstreams), 2, sharey=True)
     interfaces = [name for name in tables.interfaces if name in set(frame["interface"])]
-    mean = frame.groupby(["upstream", "interface"])["improvement"].mean()
+    middle = frame.groupby(["upstream", "interface"])["improvement"].median()
     seen = frame.loc[frame["improvement"] >= FLOOR, "improvement"]
     low, high = min(seen.min(), 0.0), max(seen.max(), 0.0)
     room = 0.08 * (high - low) + 0.5
@@ -46,7 +49,7 @@ def draw(tables: Tables, figure: Figure | None = None) -> Figure:
             cell = frame[(frame["upstream"] == upstream) & (frame["interface"] == interface)]
             if len(cell):
                 look = style.interface_look(interface, interfaces)
-                _point(axes, cell, float(mean[upstream, interface]), look, low - room)
+                _point(axes, cell, float(middle[upstream, interface]), look, low - room)
     label_below(used, columns, "Trained parameters of the interface")
     for axes in used[::columns]:
         axes.set_ylabel("% of error removed →")
@@ -54,14 +57,14 @@ def draw(tables: Tables, figure: Figure | None = None) -> Figure:
     return figure
 
 
-def _point(axes: Axes, cell: pd.DataFrame, mean: float, look: style.Look, edge: float) -> None:
+def _point(axes: Axes, cell: pd.DataFrame, middle: float, look: style.Look, edge: float) -> None:
     x = float(cell["parameters"].median())
     line = {"color": look.colour, "linestyle": "none"}
     single = cell["improvement"]
-    if mean < edge:
+    if middle < edge:
         axes.plot(x, edge, marker="v", markersize=8, clip_on=False, zorder=4, **line)
         axes.annotate(
-            f"{look.name} {mean:.0f} %".replace("-", "−"),
+            f"{look.name} {middle:.0f} %".replace("-", "−"),
             (x, edge),
             (7, 5),
             textcoords="offset points",
@@ -72,7 +75,7 @@ def _point(axes: Axes, cell: pd.DataFrame, mean: float, look: style.Look, edge: 
     axes.plot(np.full(len(cell), x), single, marker="_", markersize=7, alpha=0.6, **line)
     axes.plot(
         x,
-        mean,
+        middle,
         marker=look.marker,
         markersize=9,
         markeredgecolor="white",

@@ -58,9 +58,14 @@ def no_autocast(tensor: Tensor) -> AbstractContextManager:
 
 
 def accumulate(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """Add left @ right to total, which may be of a wider type."""
+    """Add left @ right to total, which may be of a wider type.
+
+    A GPU adds into the wider type itself; ``benchmarks/schedules.py`` compares it with the other.
+    """
     if total.dtype == left.dtype:
         torch.addmm(total, left, right, out=total)
+    elif total.is_cuda:
+        torch.addmm(total, left, right, out_dtype=total.dtype, out=total)
     else:
         total.add_(left @ right)
 

@@ -1,10 +1,10 @@
-"""A run of a sweep that diverged has no dev value; its study is shown all the same."""
+"""Figures of studies in which a run diverged, or seeds differ widely."""
 
 import dataclasses
 
 import numpy as np
 
-from analysis.figures import learning_rates
+from analysis.figures import layer_probes, learning_rates
 
 
 def test_a_diverged_run_leaves_a_gap_in_its_line(full):
@@ -22,3 +22,15 @@ def test_a_diverged_run_leaves_a_gap_in_its_line(full):
 
     assert gaps(full) == 0
     assert gaps(dataclasses.replace(full, sweep=sweep)) == 1
+
+
+def test_a_wide_band_hides_no_other_line(full):
+    """A probe whose seeds differ more than its layers leaves the other upstreams in the panel."""
+    results = full.results.copy()
+    probes = results["layer"].notna() & (results["upstream"] == full.upstreams[-1])
+    spread = results["seed"].map({seed: 15.0 * (-1) ** n for n, seed in enumerate(full.seeds)})
+    results.loc[probes, "test"] = 50 + spread[probes]
+    for axes in layer_probes.draw(dataclasses.replace(full, results=results)).axes:
+        low, high = axes.get_ylim()
+        for line in axes.get_lines():
+            assert ((line.get_ydata() >= low) & (line.get_ydata() <= high)).all()
