@@ -109,14 +109,14 @@ def _training_problems(study: Study, task: str) -> Iterator[str]:
 
 
 def _enlarging_problems(study: Study, task: str) -> Iterator[str]:
-    by = study.enlarge_by(task)
-    if by is None:
+    entry = study.tasks[task]
+    if "enlarge_by" not in entry:
         return
-    where, kind = f"tasks.{task}.enlarge_by", study.tasks[task]["kind"]
+    where, kind, by = f"tasks.{task}.enlarge_by", entry["kind"], entry["enlarge_by"]
     if not isinstance(by, str):
         yield f"{where}: expected the name of an interface, found {by!r}"
     if by not in study.interfaces:
-        yield f"{where}: unknown {by!r}; {suggest(str(by), study.interfaces)}"
+        yield f"{where}: unknown {by!r}; {suggest(by, study.interfaces)}"
     if study.interface_options(by)[1].get("layer") == "each":
         yield f"{where}: {by!r} is a probe of each layer; expected one interface"
     widths = {k: registry.load("tasks", k).Task.inner_width for k in registry.kinds("tasks")}

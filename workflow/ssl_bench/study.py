@@ -136,8 +136,7 @@ class Study(Strict):
 
     def recipe_of(self, task: str) -> Recipe | None:
         """Return the published recipe of a task's kind, None if it has none."""
-        module = registry.load("tasks", self.task_config(task).kind)
-        return getattr(module, "RECIPE", None)
+        return getattr(registry.load("tasks", self.tasks[task]["kind"]), "RECIPE", None)
 
     def training_of(self, task: str) -> Training:
         """Return the published training with the study's keys, then the task's own, on top."""
