@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 
 import ssl_bench
 import SSL_Interface
+from ssl_bench import enlarging
 from ssl_bench.corpus import make_task
 from ssl_bench.device import lease
 from ssl_bench.errors import StudyError
@@ -170,6 +171,7 @@ def _train_cell(stream: Stream, cell: Cell, place: Path, chosen: dict[int | None
         history += trained.history
         profiles.append(layer_profiles(group, stream.features, _profile_rows(stream)))
         weights.update({f"{number}.{k}": v.contiguous() for k, v in group.snapshot().items()})
+    enlarged = _enlarged(stream, group.skeleton.interface)
     seconds = time.monotonic() - began
     for row in rows:
         row["seconds"] = round(seconds / len(rows), 3)
@@ -189,6 +191,7 @@ def _train_cell(stream: Stream, cell: Cell, place: Path, chosen: dict[int | None
                 "stamp": _stamp(study, cell, chosen),
                 "config": json.loads(study.slice(*cell)),
                 "versions": _versions(),
+                **({"enlarged": enlarged._asdict()} if enlarged else {}),
                 "runs": rows,
             },
             indent=1,
@@ -269,14 +272,25 @@ def _maker(stream: Stream, interface: str) -> Callable[[], Joined]:
             fitted.fit_batch(*features.batch(batch.rows, batch.width))
         fitted.fit_finish()
 
+    enlarged = _enlarged(stream, first)
+    if enlarged is not None:
+        say(f"{stream.task_name} {stream.upstream} {interface}: {enlarged}")
+
     def make() -> Joined:
         if first.needs_fit:
             joined = copy.deepcopy(first)
         else:
             joined = SSL_Interface.create(kind, num_layers=layers, dim=features.dim, **options)
-        return Joined(joined, stream.task.head(first.output_dim))
+        return Joined(joined, enlarging.head(stream.task, first.output_dim, enlarged))
 
     return make
+
+
+def _enlarged(stream: Stream, interface: Any) -> enlarging.Enlarged | None:
+    """Return how large the head behind an interface is made, where the task asks for it."""
+    study, name, features = stream.study, stream.task_name, stream.features
+    size = (features.layers, features.dim)
+    return enlarging.find(study, name, stream.task, *size, interface.output_dim)
 
 
 def _runs(stream: Stream, part: list[Run], make: Callable[[], Joined], training: Training) -> Runs:

@@ -18,7 +18,7 @@ from ssl_bench.configuration import Strict
 from ssl_bench.errors import StudyError, suggest
 from ssl_bench.recipe import Recipe, Seed, Sweep, Training, settle
 
-OWN = ("training", "learning_rates", "interfaces")
+OWN = ("training", "learning_rates", "interfaces", "enlarge_by")
 """Keys of a task's entry that are the study's business, not the kind's."""
 NAME = r"^[a-z0-9][a-z0-9_.-]*$"
 
@@ -89,8 +89,14 @@ class Study(Strict):
         ]
 
     def interfaces_of(self, task: str, upstream: str) -> list[str]:
-        """List the interfaces of a (task, upstream): all, less what either's own key leaves out."""
-        of_task = self.tasks[task].get("interfaces", self.interfaces)
+        """List the interfaces of a (task, upstream): all, less what either's own key leaves out.
+
+        A task's key is a list, or a list for each upstream: those that it does not name are left
+        out.
+        """
+        of_task = self.tasks[task].get("interfaces", list(self.interfaces))
+        if isinstance(of_task, dict):
+            of_task = of_task.get(upstream, [])
         of_upstream = self.upstreams[upstream].get("interfaces", self.interfaces)
         return [name for name in self.interfaces if name in of_task and name in of_upstream]
 
@@ -130,8 +136,7 @@ class Study(Strict):
 
     def recipe_of(self, task: str) -> Recipe | None:
         """Return the published recipe of a task's kind, None if it has none."""
-        module = registry.load("tasks", self.task_config(task).kind)
-        return getattr(module, "RECIPE", None)
+        return getattr(registry.load("tasks", self.tasks[task]["kind"]), "RECIPE", None)
 
     def training_of(self, task: str) -> Training:
         """Return the published training with the study's keys, then the task's own, on top."""
@@ -158,6 +163,10 @@ class Study(Strict):
         entry = self.interfaces[name]
         return entry.get("kind", name), _without(entry, "kind")
 
+    def enlarge_by(self, task: str) -> str | None:
+        """Return the interface by whose parameters a task's head is enlarged, None without one."""
+        return self.tasks[task].get("enlarge_by")
+
     # ---- what determines a stage's result: its slice of the study
 
     def slice(self, task: str, upstream: str, pack: str) -> str:
@@ -169,6 +178,7 @@ class Study(Strict):
                 "normalize": self.normalize,
                 "upstream": _without(self.upstreams[upstream], "interfaces"),
                 "task": _without(self.tasks[task], *OWN),
+                **self._enlarged_slice(task),
                 "interfaces": {
                     name: self.interfaces[name] for name in self.interfaces_in(task, upstream, pack)
                 },
@@ -178,6 +188,10 @@ class Study(Strict):
                 "seeds": self.seeds,
             }
         )
+
+    def _enlarged_slice(self, task: str) -> dict[str, Any]:
+        by = self.enlarge_by(task)
+        return {} if by is None else {"enlarge_by": {by: self.interfaces[by]}}
 
     def _sweep_slice(self, task: str) -> dict[str, Any] | None:
         if self.sweep is None:

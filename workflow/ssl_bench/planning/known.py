@@ -75,6 +75,14 @@ def _of_folder(about: dict[str, Any]) -> Size | None:
     return Size(blocks + 1, dim, stride)
 
 
+def _part(config: Any) -> str:
+    """Return the part of a published corpus that an entry takes, as ``hours.csv`` names it."""
+    if config.kind == "ml_superb":
+        track = "multilingual" if config.track == "multilingual" else "monolingual"
+        return f"{track} {config.train}"
+    return getattr(config, "protocol", "")
+
+
 def corpus_hours(study: Study, name: str) -> Hours | None:
     """Return a corpus's duration: of a prepared one its own, of a published one the published."""
     summary = study.corpus_dir(name) / "summary.json"
@@ -92,6 +100,6 @@ def corpus_hours(study: Study, name: str) -> Hours | None:
             return None
         splits = {split: float(known[part]["hours"]) for split, part in parts.items()}
         return Hours(sum(splits.values()), splits, "published")
-    row = known[getattr(config, "protocol", "")]
+    row = known[_part(config)]
     bound = f"{row['bound']} " if row["bound"] else ""
     return Hours(float(row["hours"]), {}, "published", bound)

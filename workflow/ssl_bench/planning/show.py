@@ -1,6 +1,7 @@
 """A plan in print: tables on a terminal, plain lines elsewhere."""
 
 import sys
+from itertools import groupby
 from typing import NamedTuple
 
 from rich.console import Console
@@ -48,10 +49,22 @@ def _corpora(plan: Plan) -> Section:
         [corpus.name, corpus.kind, corpus.state, _duration(corpus.hours)]
         for corpus in plan.corpora
     ]  # fmt: skip
+    rows = _folded(rows)
     notes = []
     if any("missing" in corpus.state for corpus in plan.corpora):
         notes = ["which files: python -m ssl_bench check --missing"]
     return Section("corpora", ["corpus", "kind", "files", "hours"], rows, notes)
+
+
+def _folded(rows: list[list[str]], name: int = 0) -> list[list[str]]:
+    """Show rows that follow each other and differ in their name alone as one."""
+    folded = []
+    for _, same in groupby(rows, lambda row: row[:name] + row[name + 1 :]):
+        first, *others = same
+        if others:
+            first[name] += f" … {others[-1][name]} ({1 + len(others)}, each)"
+        folded.append(first)
+    return folded
 
 
 def _duration(hours: Hours | None) -> str:
@@ -75,6 +88,7 @@ def _grid(plan: Plan) -> Section:
                 f", sweep {own[0].sweep_steps:,}" if own[0].sweep_steps else ""
             )
             rows.append([task, f"{len(own):,}", train, sweep, steps])
+    rows = _folded(rows)
     train = _runs([cell.train for cell in plan.cells])
     sweep = _runs([cell.sweep for cell in plan.cells])
     rows.append(["in all", f"{len(plan.cells):,}", train, sweep, ""])
@@ -89,13 +103,12 @@ def _runs(counts: list[int | None]) -> str:
 
 
 def _states(plan: Plan) -> Section:
-    rows = []
-    for stream in plan.streams:
+    rows, upstreams = [], list(plan.study.upstreams)
+    for stream in sorted(plan.streams, key=lambda stream: upstreams.index(stream.upstream)):
         shape = _shape(stream.size)
         rows.append([stream.upstream, stream.corpus, shape, _size(stream.bytes), _place(stream)])
-    return Section(
-        "states", ["upstream", "corpus", "L × D", "size", "kept"], rows, [f"cache: {_cache(plan)}"]
-    )
+    heads = ["upstream", "corpus", "L × D", "size", "kept"]
+    return Section("states", heads, _folded(rows, name=1), [f"cache: {_cache(plan)}"])
 
 
 def _shape(size: Size | None) -> str:
