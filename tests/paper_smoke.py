@@ -34,7 +34,7 @@ def corpora(folder: Path, speak: layouts.Speak = layouts.espeak) -> None:
     layouts.iemocap(folder / "IEMOCAP", dialogs=1, speak=speak)
     layouts.fluent_speech_commands(folder / "fluent_speech_commands_dataset", speak=speak)
     # Long enough to be more than 2 s without its silence.
-    layouts.voxceleb1(folder / "VoxCeleb1", seconds=4.0, speak=speak)
+    layouts.voxceleb1(folder / "VoxCeleb1", dev_speakers=5, seconds=4.0, speak=speak)
     layouts.ml_superb(folder / "ml_superb", speak=speak)
 
 

@@ -53,7 +53,7 @@ def layout(case: Case) -> dict[str, Any]:
 
 def build(case: Case) -> tuple[nn.Module, dict[str, Any]]:
     """Return s3prl's module and the checkpoint that its loader expects, less the weights."""
-    s3prl._hub()
+    s3prl.hub()
     keys = layout(case)
     task: dict[str, Any] = {"normalize": case.normalize, "sample_rate": 16_000}
     if case.family == "wavlm":

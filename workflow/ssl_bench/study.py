@@ -66,6 +66,15 @@ class Study(Strict):
             value = {name: {} for name in value}
         return {k: v or {} for k, v in value.items()} if isinstance(value, dict) else value
 
+    @field_validator("upstreams", mode="after")
+    @classmethod
+    def _upstreams(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Leave out keys that are null, by which a second file takes one of the first's back."""
+        return {
+            name: {key: v for key, v in entry.items() if v is not None}
+            for name, entry in value.items()
+        }
+
     @field_validator("averages", mode="before")
     @classmethod
     def _averages(cls, value: Any) -> Any:

@@ -9,6 +9,7 @@ a process of its own, which ends when the one that asked for it does.
 The listener imports, and never touches a device: each fork starts CUDA for itself.
 """
 
+import gc
 import json
 import os
 import signal
@@ -18,13 +19,23 @@ import sys
 import tempfile
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
+from ssl_bench.errors import StudyError
+
 VARIABLE = "SSL_BENCH_WARM"
-IMPORTED = ("ssl_bench.cells", "ssl_bench.upstream", "lhotse", "transformers")
-"""What stages spend their start on."""
+IMPORTED = (
+    "ssl_bench.cells",
+    "ssl_bench.upstream",
+    "lhotse",
+    "transformers.models.hubert.modeling_hubert",
+    "transformers.models.wav2vec2.modeling_wav2vec2",
+    "transformers.models.wavlm.modeling_wavlm",
+)
+"""What stages spend their start on; s3prl besides, where it is installed."""
 _LONGEST = 2**20
 """Bytes of a request."""
 
@@ -69,8 +80,8 @@ def _listen(place: str, tell: int) -> NoReturn:
     """Fork for every connection, for ever."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the command, which ends this
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    for name in IMPORTED:
-        import_module(name)
+    _import()
+    gc.freeze()  # so that a fork's collector does not touch, and copy, what it shares
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(place)
         server.listen(64)
@@ -82,6 +93,15 @@ def _listen(place: str, tell: int) -> NoReturn:
                 server.close()
                 _serve(connection)
             connection.close()
+
+
+def _import() -> None:
+    for name in IMPORTED:
+        import_module(name)
+    from ssl_bench.upstreams import s3prl
+
+    with suppress(StudyError):
+        s3prl.hub()
 
 
 def _serve(connection: socket.socket) -> NoReturn:
