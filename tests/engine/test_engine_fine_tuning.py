@@ -38,9 +38,9 @@ def tuned(raw, ready):
     return make
 
 
-def opened(study, task="ks", interface="weighted_sum", run=None):
+def opened(study, task="ks", interface="weighted_sum", run=None, device=CPU):
     """Return a stream and one untrained group of it."""
-    stream = cells._open(study, task, "mini", CPU)
+    stream = cells._open(study, task, "mini", device)
     run = run or Run(0, 1e-2)
     make = cells._maker(stream, interface)
     return stream, cells._runs(stream, [run], make, stream.training)
@@ -266,6 +266,21 @@ def test_the_encoder_is_selected_along(tuned, monkeypatch) -> None:
     left = group.states(batch, lengths)
     group.restore(seen[2])
     assert not torch.equal(group.states(batch, lengths), left)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_trains_it_in_bf16(tuned) -> None:
+    said = {"steps": 30, "evaluations": 3, "average": 2}
+    study = tuned({"learning_rate": 1e-3, "dropout": True}, training=said)
+    stream, group = opened(study, "pr", "hconv", device=torch.device("cuda", 0))
+    assert isinstance(make_step(group), EagerStep)
+    before = encoder_weights(group)
+    history = train_group(stream, group).history
+    assert history[-1]["train_loss"] < history[0]["train_loss"]
+    assert all((value != before[name]).any() for name, value in encoder_weights(group).items())
+    profile = layer_profiles(group, stream.features, range32())
+    assert profile["share"].sum() == pytest.approx(1, rel=1e-3)
+    assert {value.device.type for value in group.stored().values()} == {"cpu"}
 
 
 def test_steps_are_not_recorded(tuned, monkeypatch) -> None:
