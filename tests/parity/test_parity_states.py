@@ -12,6 +12,8 @@ import pytest
 import torch
 from random_checkpoints import BASE, BIASED, LARGE, Case, build, checkpoint_of, twin
 
+from ssl_bench.fine_tuning import Encoder
+from ssl_bench.recipe import FineTune
 from ssl_bench.upstreams import s3prl
 from ssl_bench.upstreams import transformers as ours
 
@@ -48,6 +50,8 @@ RENAMED = (
     (r"^mask_emb$", "masked_spec_embed"),
 )
 """Parameters of fairseq's and WavLM's modules, and what transformers calls them."""
+WRAPPERS = r"^model\.|(?<=layer_norm\.)norm\.|module\."
+"""What our upstream puts around modules of transformers, in the names of their parameters."""
 HEADS = ("final_proj", "label_embs", "quantizer", "project_q", "_ema")
 
 
@@ -181,3 +185,27 @@ def test_only_the_last_state_of_a_pre_norm_encoder_is_normalised(pair):
         assert deviations[-1] < 1e-4 < 1e-2 < deviations[:-1].min()
     else:
         assert deviations[0] < 1e-4 or case.family == "data2vec"
+
+
+def test_fine_tuning_has_s3prls_gradients(pair):
+    """Of the same parameters in both kinds: neither trains heads of pre-training or masks."""
+    case, theirs, mine = pair
+    loaded = {
+        s3prl: s3prl.Config(kind="s3prl", name=f"{case.family}_local", path=str(theirs.files[0])),
+        ours: ours.Config(kind="transformers", model=str(mine.files[0].parent)),
+    }
+    found = []
+    for kind, config in loaded.items():
+        upstream = kind.load(config)
+        settings = FineTune(learning_rate=1e-5, freeze_convolutions=False)
+        Encoder(upstream, kind.parts(upstream), settings, normalize=False)
+        states, _ = upstream.encode(waves())
+        generator = torch.Generator().manual_seed(4)
+        (states * torch.randn(states.shape, generator=generator)).sum().backward()
+        found.append({name: p.grad for name, p in upstream.named_parameters() if p.requires_grad})
+    expected = renamed({name.removeprefix("expert.model."): g for name, g in found[0].items()})
+    gradients = {re.sub(WRAPPERS, "", name): g for name, g in found[1].items()}
+    assert set(gradients) == set(expected)
+    for name, gradient in gradients.items():
+        allowed = 1e-4 * max(1.0, gradient.abs().max().item())
+        torch.testing.assert_close(gradient, expected[name], atol=allowed, rtol=0, msg=name)

@@ -18,6 +18,7 @@ def problems(study: Study) -> Iterator[str]:
         study.corpus_config(corpus)
     for upstream in study.upstreams:
         study.upstream_config(upstream)
+        yield from _tuning_problems(study, upstream)
     for task in study.tasks:
         study.task_config(task)
         study.training_of(task)
@@ -45,6 +46,7 @@ def problems(study: Study) -> Iterator[str]:
         if name in study.tasks:
             yield f"averages.{name}: a task has this name; give the average another"
     yield from _interface_problems(study)
+    yield from _fitted_problems(study)
     for axis in ("corpora", "upstreams", "tasks", "interfaces"):
         for name in getattr(study, axis):
             if name == "all" or not re.match(NAME, name):
@@ -123,6 +125,29 @@ def _enlarging_problems(study: Study, task: str) -> Iterator[str]:
     if widths[kind] is None:
         able = ", ".join(k for k, width in widths.items() if width is not None)
         yield f"{where}: {kind!r} has no inner width to enlarge; kinds that have: {able}"
+
+
+def _tuning_problems(study: Study, upstream: str) -> Iterator[str]:
+    if study.fine_tune_of(upstream) is None:
+        return
+    found = study.upstreams[upstream]["kind"]
+    able = [
+        k for k in registry.kinds("upstreams") if hasattr(registry.load("upstreams", k), "parts")
+    ]
+    if found not in able:
+        yield f"upstreams.{upstream}: fine_tune: {found!r} has no weights; known: {', '.join(able)}"
+
+
+def _fitted_problems(study: Study) -> Iterator[str]:
+    import SSL_Interface
+
+    for task, upstream, interface in study.cells():
+        kind = study.interface_options(interface)[0]
+        if study.fine_tune_of(upstream) is not None and SSL_Interface.find(kind).needs_fit:
+            yield (
+                f"upstreams.{upstream}: fine_tune: {interface!r} of tasks.{task} is fitted on "
+                "states that stay as they are; leave it out with interfaces: […]"
+            )
 
 
 def _interface_problems(study: Study) -> Iterator[str]:

@@ -16,10 +16,12 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 from ssl_bench import registry
 from ssl_bench.configuration import Strict
 from ssl_bench.errors import StudyError, suggest
-from ssl_bench.recipe import Recipe, Seed, Sweep, Training, settle
+from ssl_bench.recipe import FineTune, Recipe, Seed, Sweep, Training, settle
 
 OWN = ("training", "learning_rates", "interfaces", "enlarge_by")
 """Keys of a task's entry that are the study's business, not the kind's."""
+UPSTREAMS_OWN = ("fine_tune", "interfaces")
+"""The same of an upstream's entry."""
 NAME = r"^[a-z0-9][a-z0-9_.-]*$"
 
 
@@ -137,7 +139,18 @@ class Study(Strict):
 
     def upstream_config(self, name: str) -> Any:
         """Return the upstream entry as its kind's ``Config``."""
-        return _entry("upstreams", name, _without(self.upstreams[name], "interfaces"))
+        return _entry("upstreams", name, _without(self.upstreams[name], *UPSTREAMS_OWN))
+
+    def fine_tune_of(self, upstream: str) -> FineTune | None:
+        """Return how an upstream is fine-tuned; None: it is frozen."""
+        entry = self.upstreams[upstream]
+        if "fine_tune" not in entry:
+            return None
+        return _model(FineTune, entry["fine_tune"], f"upstreams.{upstream}.fine_tune")
+
+    def cache_of(self, upstream: str) -> Literal["auto", "memory", "disk", "live"]:
+        """Return where an upstream's states are kept: ``cache``, or nowhere while it is trained."""
+        return self.cache if self.fine_tune_of(upstream) is None else "live"
 
     def task_config(self, name: str) -> Any:
         """Return the task entry as its kind's ``Config``."""
@@ -185,7 +198,7 @@ class Study(Strict):
             {
                 "corpus": self.corpora[corpus],
                 "normalize": self.normalize,
-                "upstream": _without(self.upstreams[upstream], "interfaces"),
+                "upstream": {**self.upstream_slice(upstream), **self._tuning_slice(upstream)},
                 "task": _without(self.tasks[task], *OWN),
                 **self._enlarged_slice(task),
                 "interfaces": {
@@ -202,6 +215,10 @@ class Study(Strict):
         by = self.enlarge_by(task)
         return {} if by is None else {"enlarge_by": {by: self.interfaces[by]}}
 
+    def _tuning_slice(self, upstream: str) -> dict[str, Any]:
+        tuning = self.fine_tune_of(upstream)
+        return {} if tuning is None else {"fine_tune": tuning.identity()}
+
     def _sweep_slice(self, task: str) -> dict[str, Any] | None:
         if self.sweep is None:
             return None
@@ -213,8 +230,8 @@ class Study(Strict):
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def upstream_slice(self, upstream: str) -> dict[str, Any]:
-        """Return all that determines an upstream's states."""
-        return _without(self.upstreams[upstream], "interfaces")
+        """Return all that determines an upstream's states, before it is trained."""
+        return _without(self.upstreams[upstream], *UPSTREAMS_OWN)
 
     def uses_gpu(self) -> bool:
         """Say whether jobs ask for a GPU: ``cuda``, or ``auto`` where the machine shows one.

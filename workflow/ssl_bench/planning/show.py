@@ -140,6 +140,8 @@ def _disk(plan: Plan) -> Section:
             _unknown([s.bytes for s in plan.streams if s.place in ("disk", None)]),
         ],
     ]
+    if any(cell.tuned for cell in plan.cells):
+        rows.append(["fine-tuned encoders", *_total([cell.weights for cell in plan.cells])])
     return Section("disk", ["what", "size", "besides"], rows, [])
 
 
@@ -160,6 +162,9 @@ def _hours(plan: Plan) -> Section:
     if not any(one.measured_streams or one.cells for one in made):
         listed = ", ".join(f"{name} ({_shape(size)})" for name, size in sizes.items())
         notes.insert(0, f"nothing was measured that fits {listed}")
+    tuned = sum(cell.tuned for cell in plan.cells)
+    if tuned:
+        notes.insert(0, f"encoding and training of {tuned} fine-tuned cells: not measured")
     heads = ["hardware", "encoding", "of streams", "training", "of cells"]
     return Section("GPU hours", heads, rows, notes)
 

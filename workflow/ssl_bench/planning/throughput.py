@@ -45,7 +45,8 @@ def estimates(plan: Plan) -> list[Estimate]:
 
     Encoding counts every time that a recording is encoded: once where states are kept on disk, once
     a training job where in memory, at every step where nowhere. Training counts steps, not the
-    scoring in between.
+    scoring in between. Nothing was measured of fine-tuning, where an encoder runs forward, once
+    more and backward at every step of each run: neither its streams nor its cells are counted.
     """
     return [_estimate(plan, name) for name in hardware()]
 
@@ -56,7 +57,7 @@ def _estimate(plan: Plan, name: str) -> Estimate:
     training = [_training(plan, cell, sizes[cell.cell.upstream], name) for cell in plan.cells]
     encoded = [hours for hours in encoding if hours is not None]
     trained = [hours for hours in training if hours is not None]
-    fit = sum(1 for s in plan.streams if any(_measured("encode", name, s.size)))
+    fit = sum(1 for s in plan.streams if not s.tuned and any(_measured("encode", name, s.size)))
     return Estimate(name, sum(encoded), len(encoded), fit, sum(trained), len(trained))
 
 
@@ -68,6 +69,8 @@ def _measured(stage: str, name: str, size: Size | None) -> Iterator[dict[str, st
 
 
 def _encoding(plan: Plan, stream: StreamPlan, name: str) -> float | None:
+    if stream.tuned:
+        return None
     speeds = [float(row["value"]) for row in _measured("encode", name, stream.size)]
     audio = encoded_hours(plan, stream)
     return None if not speeds or audio is None else audio / min(speeds)
@@ -105,6 +108,8 @@ def _batch_seconds(study: Study, cell: CellPlan) -> float | None:
 
 def _training(plan: Plan, cell: CellPlan, size: Size | None, name: str) -> float | None:
     study = plan.study
+    if cell.tuned:
+        return None
     kinds = study.tasks[cell.cell.task]["kind"], study.interface_options(cell.cell.interface)[0]
     found = [
         row for row in _measured("step", name, size) if (row["task"], row["interface"]) == kinds

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ssl_bench.errors import StudyError, suggest
 from ssl_bench.upstreams._hugging_face import HuggingFaceConfig, weight_files
 from ssl_bench.upstreams._pickles import reading
-from ssl_bench.upstreams.base import Upstream, UpstreamConfig
+from ssl_bench.upstreams.base import Parts, Upstream, UpstreamConfig
 
 NEEDS_PATH = ("_local", "_custom", "_url", "_gdriveid")
 SHORTEST = 800
@@ -157,6 +157,25 @@ def load(config: Config) -> S3PRLUpstream:
         files = list(weight_files(HuggingFaceConfig(kind=config.kind, model=config.path)))
     upstream.files = tuple(files)
     return upstream
+
+
+def parts(upstream: S3PRLUpstream) -> Parts:
+    """Return the blocks and convolutions of HuBERT, wav2vec 2.0, WavLM, data2vec and their kin.
+
+    Raises:
+        StudyError: another architecture, whose parts are not known.
+    """
+    model: Any = getattr(upstream.expert, "model", None)
+    try:
+        found = Parts(tuple(model.encoder.layers), (model.feature_extractor,))
+    except (AttributeError, TypeError):
+        raise StudyError(
+            f"upstream: s3prl's {upstream.name!r} cannot be fine-tuned: expected an encoder built "
+            "like HuBERT, wav2vec 2.0, WavLM or data2vec"
+        ) from None
+    if hasattr(model, "feature_grad_mult"):
+        model.feature_grad_mult = 1.0  # 0 keeps convolutions fixed, which is not decided here
+    return found
 
 
 def hub() -> ModuleType:
