@@ -29,6 +29,8 @@ class Hours(NamedTuple):
     source: str
     bound: str = ""
     """Stands before the number: ``at most``, ``about``."""
+    utterance: float | None = None
+    """Mean length of an utterance (of train, where that is known) in seconds."""
 
 
 @cache
@@ -89,7 +91,8 @@ def corpus_hours(study: Study, name: str) -> Hours | None:
     if summary.is_file():
         about = json.loads(summary.read_text())
         splits = {split: float(part["hours"]) for split, part in about.items()}
-        return Hours(sum(splits.values()), splits, "as prepared")
+        mean = 3600 * splits["train"] / about["train"]["utterances"]
+        return Hours(sum(splits.values()), splits, "as prepared", utterance=mean)
     config = study.corpus_config(name)
     known = {row["part"]: row for row in rows("hours") if row["kind"] == config.kind}
     if not known:
@@ -99,7 +102,9 @@ def corpus_hours(study: Study, name: str) -> Hours | None:
         if not set(parts.values()) <= set(known):
             return None
         splits = {split: float(known[part]["hours"]) for split, part in parts.items()}
-        return Hours(sum(splits.values()), splits, "published")
+        mean = 3600 * splits["train"] / int(known[config.train]["utterances"])
+        return Hours(sum(splits.values()), splits, "published", utterance=mean)
     row = known[_part(config)]
     bound = f"{row['bound']} " if row["bound"] else ""
-    return Hours(float(row["hours"]), {}, "published", bound)
+    mean = 3600 * float(row["hours"]) / int(row["utterances"])
+    return Hours(float(row["hours"]), {}, "published", bound, mean)

@@ -9,7 +9,7 @@ from rich.table import Table
 from tabulate import tabulate
 
 from ssl_bench.planning.known import Hours, Size
-from ssl_bench.planning.throughput import Estimate, estimates
+from ssl_bench.planning.throughput import Estimate, encoded_hours, estimates
 from ssl_bench.planning.work import Plan, StreamPlan
 
 
@@ -106,8 +106,11 @@ def _states(plan: Plan) -> Section:
     rows, upstreams = [], list(plan.study.upstreams)
     for stream in sorted(plan.streams, key=lambda stream: upstreams.index(stream.upstream)):
         shape = _shape(stream.size)
-        rows.append([stream.upstream, stream.corpus, shape, _size(stream.bytes), _place(stream)])
-    heads = ["upstream", "corpus", "L × D", "size", "kept"]
+        audio = encoded_hours(plan, stream)
+        encoded = "unknown" if audio is None else f"{audio:,.1f} h"
+        place = _place(stream)
+        rows.append([stream.upstream, stream.corpus, shape, _size(stream.bytes), place, encoded])
+    heads = ["upstream", "corpus", "L × D", "size", "kept", "to encode"]
     return Section("states", heads, _folded(rows, name=1), [f"cache: {_cache(plan)}"])
 
 

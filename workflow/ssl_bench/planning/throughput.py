@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 from ssl_bench.planning.known import Size, rows
 from ssl_bench.planning.work import CellPlan, Plan, StreamPlan, packs
-from ssl_bench.study import Study
 
 STRIDE = 320
 """Samples a frame of everything that was measured."""
@@ -94,16 +93,28 @@ def encoded_hours(plan: Plan, stream: StreamPlan) -> float | None:
             continue
         if cell.train is None or cell.sweep is None:
             return None
-        batch = _batch_seconds(study, cell)
+        batch = _batch_seconds(plan, cell)
         if batch is None:
             return None
         audio += (cell.train * cell.steps + cell.sweep * cell.sweep_steps) * batch / 3600
     return audio
 
 
-def _batch_seconds(study: Study, cell: CellPlan) -> float | None:
-    """Return the audio of a batch; None where batches are not counted in seconds."""
-    return study.training_of(cell.cell.task).batch_seconds
+def _batch_seconds(plan: Plan, cell: CellPlan) -> float | None:
+    """Return the audio of a batch, None if not known.
+
+    Where batches are counted in utterances, each is taken to be as long as they are on average, and
+    no longer than what they are cropped to.
+    """
+    study = plan.study
+    training = study.training_of(cell.cell.task)
+    if training.batch_seconds is not None:
+        return training.batch_seconds
+    name = study.tasks[cell.cell.task]["corpus"]
+    hours = next(corpus.hours for corpus in plan.corpora if corpus.name == name)
+    if training.batch_utterances is None or hours is None or hours.utterance is None:
+        return None
+    return training.batch_utterances * min(hours.utterance, training.crop_seconds or math.inf)
 
 
 def _training(plan: Plan, cell: CellPlan, size: Size | None, name: str) -> float | None:
@@ -114,7 +125,7 @@ def _training(plan: Plan, cell: CellPlan, size: Size | None, name: str) -> float
     found = [
         row for row in _measured("step", name, size) if (row["task"], row["interface"]) == kinds
     ]
-    batch = _batch_seconds(study, cell)
+    batch = _batch_seconds(plan, cell)
     if not found or batch is None or cell.train is None or cell.sweep is None:
         return None
 
