@@ -20,7 +20,6 @@ CHECKPOINTS = {
     "wavlm_base.pt": Case("wavlm", BASE, False, layers=4, dim=24),
     "xlsr_53_56k.pt": Case("wav2vec2", BIASED, True, layers=8, dim=36),
     # Hugging Face's
-    "hubert-base-ls960": Case("hubert", BASE, False, layers=4, dim=24),
     "hubert-large-ll60k": Case("hubert", LARGE, True, layers=8, dim=36),
     "wavlm-large": Case("wavlm", LARGE, True, layers=8, dim=36),
 }

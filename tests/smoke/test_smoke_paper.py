@@ -1,4 +1,4 @@
-"""The paper's study on small corpora and encoders: what `make paper-smoke` runs, and a part of it."""
+"""The paper's study made small: all of what `make paper-smoke` runs is there, and a part runs."""
 
 import json
 import os
@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import paper_smoke
 import pandas as pd
+import paper_smoke
 import published_layouts as layouts
 import pytest
 import yaml

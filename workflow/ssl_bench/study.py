@@ -285,9 +285,13 @@ def load(path: str | Path) -> Study:
     if not path.is_file():
         raise StudyError(f"{path}: no such study file")
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        # YAML's reader takes JSON, too, at a hundredth of the speed, and every job reads one.
+        raw = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except UnicodeDecodeError:
         raise StudyError(f"{path}: not UTF-8; save it with that encoding") from None
+    except json.JSONDecodeError as error:
+        raise StudyError(f"{path}: not JSON: {error}") from None
     except yaml.YAMLError as error:
         raise StudyError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
