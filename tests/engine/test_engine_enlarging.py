@@ -79,6 +79,15 @@ def test_a_head_grows_by_the_interfaces_parameters(kind, size):
     assert abs(missed) <= step / 2 + (kind in ("asr", "sf")) * step  # theirs grows with the width
 
 
+def test_the_page_on_the_paper_has_these_sizes(repository):
+    page = (repository / "docs" / "paper.md").read_text(encoding="utf-8")
+    for name, size in SIZES.items():
+        one = found(study({"kind": "mono_asr"}), *size)
+        added = one.parameters - one.parameters_before
+        row = f"| {name} | {one.interface_parameters:,} | 1024 → {one.width} | {added:,} |"
+        assert row in page
+
+
 def test_the_head_is_made_as_it_was_found():
     config = study({"kind": "mono_asr"}).task_config("t")
     task = registry.load("tasks", "mono_asr").Task(config, table())
