@@ -50,7 +50,7 @@ paper-smoke: STUDIES := config/paper.yaml config/paper_smoke.yaml
 paper-smoke: .venv/.stamp
 	.venv/bin/python tests/paper_smoke.py data/paper-smoke
 	.venv/bin/python -m ssl_bench warm \
-	  .venv/bin/python -m snakemake --cores $(CORES) --configfile $(STUDIES)
+	  .venv/bin/python -m snakemake --cores $(CORES) --scheduler greedy --configfile $(STUDIES)
 	@tail -n +1 results/paper-smoke/tables/table[1-4].md
 
 test: .venv/.stamp

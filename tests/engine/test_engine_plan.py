@@ -223,7 +223,7 @@ def test_rows_that_differ_in_their_name_alone_are_one(repository, monkeypatch, c
     assert "mono_1h_eng1 … mono_1h_xty (13, each)" in text
     assert re.search(r"hubert_base +iemocap_1 … iemocap_5 \(5, each\) +13 × 768 +43.1 GB", text)
     assert len(text.splitlines()) < 90
-    assert re.search(r"in all +694 +2,082 +1,654", text)
+    assert re.search(r"in all +733 +2,199 +1,693", text)
     page = (repository / "docs" / "paper.md").read_text(encoding="utf-8")
     assert "694 cells and three seeds: 2,082 trainings, and 1,654 shorter ones" in page
     assert show._folded([["a", "1"], ["b", "2"], ["c", "1"]]) == [

@@ -119,7 +119,7 @@ def _serve(connection: socket.socket) -> NoReturn:
         status = 0
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - whatever it is, the one that asked must hear of it
         sys.excepthook(*sys.exc_info())
     finally:
         sys.stdout.flush()
