@@ -11,9 +11,8 @@ from safetensors.torch import load_file
 
 from ssl_bench import cells, features, fine_tuning, training
 from ssl_bench.errors import StudyError
-from ssl_bench.planning import show, work
+from ssl_bench.planning import show, throughput, work
 from ssl_bench.planning.known import Hours
-from ssl_bench.planning.throughput import estimates
 from ssl_bench.profiles import layer_profiles
 from ssl_bench.runs import Run
 from ssl_bench.steps import EagerStep, make_step
@@ -57,38 +56,37 @@ def train_group(stream, group):
 # ---- against the frozen path
 
 
-@pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize(
-    ("task", "interface", "keys"),
+    ("task", "interface", "said", "normalize"),
     [
-        ("ks", "hconv", {}),
-        ("pr", "weighted_sum", {}),
-        ("ks", "weighted_sum", {"training": {"crop_seconds": 0.31}}),
-        ("ks", "single_layer", {}),
+        ("ks", "hconv", {}, True),
+        ("pr", "weighted_sum", {}, False),
+        ("ks", "weighted_sum", {"crop_seconds": 0.31}, True),
+        ("ks", "single_layer", {}, True),
     ],
 )
 def test_at_rate_zero_it_is_the_frozen_upstream(
-    tuned, monkeypatch, task, interface, keys, normalize
+    tuned, monkeypatch, task, interface, said, normalize
 ) -> None:
     """In fp32: the frozen stream holds bf16 otherwise."""
     monkeypatch.setattr(features, "STORED", torch.float32)
-    said = {**LOOSE, "select": "dev_loss", "average": 2, **keys.get("training", {})}
+    said = {**LOOSE, "select": "dev_loss", "average": 2, **said}
     options = {"interfaces": {interface: {"layer": 2} if interface == "single_layer" else {}}}
     found = []
     for tuning in ({"learning_rate": 0}, None):
         study = tuned(tuning, training=said, normalize=normalize, **options)
         stream, group = opened(study, task, interface)
+        before = encoder_weights(group)
         history = pd.DataFrame(train_group(stream, group).history)
+        assert bool(before) is (tuning is not None)
+        for name, value in encoder_weights(group).items():
+            assert torch.equal(value, before[name])
         found.append((group.snapshot(), history, layer_profiles(group, stream.features, range32())))
     (tuned_weights, tuned_history, profile), (weights, history, frozen_profile) = found
     for name, value in weights.items():
         torch.testing.assert_close(tuned_weights[name], value, rtol=1e-4, atol=1e-5)
     pd.testing.assert_frame_equal(tuned_history, history, rtol=1e-4, atol=1e-5)
     pd.testing.assert_frame_equal(profile, frozen_profile, rtol=1e-3, atol=1e-5)
-    before = opened(tuned({"learning_rate": 0}))[1].snapshot()
-    for name, value in tuned_weights.items():
-        if name.startswith(fine_tuning.ENCODER):
-            assert torch.equal(value, before[name])
 
 
 def range32() -> np.ndarray:
@@ -155,8 +153,10 @@ def test_its_rate_is_its_own(tuned) -> None:
         )
 
 
-@pytest.mark.parametrize("autocast", [True, False])
-@pytest.mark.parametrize(("dropout", "fixed"), [(True, True), (False, True), (True, False)])
+@pytest.mark.parametrize(
+    ("dropout", "fixed", "autocast"),
+    [(True, True, False), (False, True, True), (True, False, True)],
+)
 def test_checkpointing_changes_no_gradient(tuned, dropout, fixed, autocast) -> None:
     gradients = []
     for checkpointing in (True, False):
@@ -381,19 +381,36 @@ def test_the_plan_counts_it_apart(raw, capsys) -> None:
     assert cell.weights == 2 * 12 * 3 * 16**2 * 2
     show.show(plan)
     printed = capsys.readouterr().out
-    assert "encoding and training of 2 fine-tuned cells: not measured" in printed
+    assert "fine-tuning, forward and backward, of 2 cells: not measured" in printed
     assert "fine-tuned encoders" in printed
 
 
-def test_the_plan_has_no_hours_for_it(repository, monkeypatch) -> None:
+def test_hours_of_fine_tuning_are_of_lines_of_their_own(repository, monkeypatch) -> None:
     """On an upstream whose frozen encoding and steps were measured."""
     monkeypatch.chdir(repository)
     monkeypatch.setattr(work, "corpus_hours", lambda *_: Hours(10.0, {}, "made up"))
     study = load("config/mini.yaml").model_copy(update={"name": "never-run", "cache": "live"})
     (name,) = study.upstreams
     entry = {**study.upstreams[name], "fine_tune": {"learning_rate": 1e-5}}
-    tuned = study.model_copy(update={"upstreams": {name: entry}})
-    before, after = (estimates(work.make(one)) for one in (study, tuned))
+    tuned = study.model_copy(
+        update={
+            "upstreams": {name: entry},
+            "tasks": {"pr": {"kind": "pr", "corpus": "sentences"}},
+            "interfaces": {"hconv": {}},
+            "training": study.training.model_copy(update={"steps": 1000, "batch_seconds": 64}),
+        }
+    )
+    before, after = (throughput.estimates(work.make(one)) for one in (study, tuned))
     assert any(one.streams for one in before)
     assert any(one.cells for one in before)
     assert not any(one.streams or one.cells or one.measured_streams for one in after)
+    known = list(throughput.rows("throughput"))
+    line = {**known[0], "stage": "tune", "task": "pr", "interface": "hconv", "runs": "1"}
+    line |= {"batch_seconds": "32", "value": "50", "unit": "ms"}
+    monkeypatch.setattr(throughput, "rows", lambda _: [*known, line])
+    plan = work.make(tuned)
+    found = {one.hardware: one for one in throughput.estimates(plan)}[line["hardware"]]
+    assert found.cells == 1
+    assert found.training == pytest.approx(2 * 1000 * 50 * 2 / 3.6e6)  # two seeds, twice the audio
+    assert found.streams == 0
+    assert throughput.tuned_and_unmeasured(plan) == 0

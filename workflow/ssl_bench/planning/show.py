@@ -9,7 +9,12 @@ from rich.table import Table
 from tabulate import tabulate
 
 from ssl_bench.planning.known import Hours, Size
-from ssl_bench.planning.throughput import Estimate, encoded_hours, estimates
+from ssl_bench.planning.throughput import (
+    Estimate,
+    encoded_hours,
+    estimates,
+    tuned_and_unmeasured,
+)
 from ssl_bench.planning.work import Plan, StreamPlan
 
 
@@ -165,9 +170,8 @@ def _hours(plan: Plan) -> Section:
     if not any(one.measured_streams or one.cells for one in made):
         listed = ", ".join(f"{name} ({_shape(size)})" for name, size in sizes.items())
         notes.insert(0, f"nothing was measured that fits {listed}")
-    tuned = sum(cell.tuned for cell in plan.cells)
-    if tuned:
-        notes.insert(0, f"encoding and training of {tuned} fine-tuned cells: not measured")
+    if tuned := tuned_and_unmeasured(plan):
+        notes.insert(0, f"fine-tuning, forward and backward, of {tuned} cells: not measured")
     heads = ["hardware", "encoding", "of streams", "training", "of cells"]
     return Section("GPU hours", heads, rows, notes)
 

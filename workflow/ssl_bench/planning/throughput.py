@@ -2,7 +2,8 @@
 
 A line of ``throughput.csv`` is one measurement on named hardware: ``encode`` in seconds of audio a
 second, ``step`` in milliseconds for one training step of ``runs`` stacked runs with
-``batch_seconds`` of audio each. A measurement serves the same number and width of states, and for a
+``batch_seconds`` of audio each, ``tune`` the same of one fine-tuned run, its encoder's passes
+included. A measurement serves the same number and width of states, and for a
 step the same kinds of task (heads at their published sizes) and interface. Of several numbers of
 runs the one is taken that makes the study's runs cheapest; a step with more audio than was measured
 is taken to cost in proportion, one with less to cost the same, for steps of this size are bound by
@@ -34,6 +35,18 @@ class Estimate:
     """That ``training`` counts."""
 
 
+def tuned_and_unmeasured(plan: Plan) -> int:
+    """Count the fine-tuned cells whose steps were measured on no hardware."""
+    sizes = {stream.upstream: stream.size for stream in plan.streams}
+    return sum(
+        cell.tuned
+        and all(
+            _training(plan, cell, sizes[cell.cell.upstream], name) is None for name in hardware()
+        )
+        for cell in plan.cells
+    )
+
+
 def hardware() -> list[str]:
     """List the hardware that anything was measured on."""
     return list(dict.fromkeys(row["hardware"] for row in rows("throughput")))
@@ -44,8 +57,8 @@ def estimates(plan: Plan) -> list[Estimate]:
 
     Encoding counts every time that a recording is encoded: once where states are kept on disk, once
     a training job where in memory, at every step where nowhere. Training counts steps, not the
-    scoring in between. Nothing was measured of fine-tuning, where an encoder runs forward, once
-    more and backward at every step of each run: neither its streams nor its cells are counted.
+    scoring in between. A step of a fine-tuned cell has the encoder's passes in it, and its stream
+    no encoding of its own.
     """
     return [_estimate(plan, name) for name in hardware()]
 
@@ -119,11 +132,10 @@ def _batch_seconds(plan: Plan, cell: CellPlan) -> float | None:
 
 def _training(plan: Plan, cell: CellPlan, size: Size | None, name: str) -> float | None:
     study = plan.study
-    if cell.tuned:
-        return None
+    stage = "tune" if cell.tuned else "step"
     kinds = study.tasks[cell.cell.task]["kind"], study.interface_options(cell.cell.interface)[0]
     found = [
-        row for row in _measured("step", name, size) if (row["task"], row["interface"]) == kinds
+        row for row in _measured(stage, name, size) if (row["task"], row["interface"]) == kinds
     ]
     batch = _batch_seconds(plan, cell)
     if not found or batch is None or cell.train is None or cell.sweep is None:
