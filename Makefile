@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test lint clean
+.PHONY: help reproduce paper-smoke test lint clean
 
 STUDY ?= config/mini.yaml
 CORES ?= all
@@ -22,6 +22,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 help:
 	@echo 'make reproduce   environment, then the study in STUDY (now $(STUDY))'
+	@echo 'make paper-smoke environment, then all of config/paper.yaml on small generated corpora'
 	@echo 'make test        environment, then the tests'
 	@echo 'make lint        ruff, mypy, snakefmt (snakemake --lint is one of the tests)'
 	@echo 'make clean       remove caches (not .venv, work/ or results/)'
@@ -43,6 +44,14 @@ reproduce: .venv/.stamp
 	@gpus=$$(.venv/bin/python -m ssl_bench gpus) && \
 	echo "Running $(STUDY) on $(CORES) cores and $$gpus GPUs." && \
 	.venv/bin/python -m snakemake --cores $(CORES) --resources gpu=$$gpus --configfile '$(STUDY)'
+
+# Every cell of the paper's study on generated speech and random encoders: the road, not the numbers.
+paper-smoke: STUDIES := config/paper.yaml config/paper_smoke.yaml
+paper-smoke: .venv/.stamp
+	.venv/bin/python tests/paper_smoke.py data/paper-smoke
+	.venv/bin/python -m ssl_bench warm \
+	  .venv/bin/python -m snakemake --cores $(CORES) --scheduler greedy --configfile $(STUDIES)
+	@tail -n +1 results/paper-smoke/tables/table[1-4].md
 
 test: .venv/.stamp
 	.venv/bin/python -m pytest -q

@@ -97,12 +97,15 @@ def test_a_truncated_recording_stops_the_stage_with_one_line(copied, study, layo
     assert not made.corpus_dir("it").exists()
 
 
-def test_another_rate_or_two_channels_are_resampled_and_averaged(copied, staged, tone):
+def test_another_rate_or_two_channels_are_told_resampled_and_averaged(copied, staged, tone, capsys):
     root = copied("fluent_speech_commands")
     path = root / "wavs" / "speakers" / "speakertest0" / "test-0000.wav"
     tone(path, seconds=0.5, rate=44_100, channels=2)
     keys = {"kind": "fluent_speech_commands", "root": root}
     prepared, _ = staged(keys, kind="ic")
     row = prepared.table["id"].to_list().index("wavs/speakers/speakertest0/test-0000")
+    told = [line for line in capsys.readouterr().err.splitlines() if "16 kHz" in line]
+    (line,) = told
+    assert f": 1 recordings will be made mono and 16 kHz: {path}: 44100 Hz, 2 channels" in line
     assert len(prepared.waveform(row)) == 8_000
     assert len(audio.load(path)) == 8_000

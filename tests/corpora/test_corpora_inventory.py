@@ -43,6 +43,16 @@ def test_every_corpus_is_asked_and_told_in_one_line(raw):
     )
 
 
+def test_corpora_that_miss_the_same_are_told_together(raw):
+    folds = {f"fold{k}": {"kind": "iemocap", "root": "none", "fold": k} for k in (1, 2, 3)}
+    raw["corpora"] = {"fsc": raw["corpora"]["fsc"], **folds}
+    with pytest.raises(StudyError) as raised:
+        inventory.check(parse(raw))
+    line = str(raised.value)
+    assert line.startswith("corpora.fold1 and 2 more: 5 files are missing: none/Session1/")
+    assert line.count("none/Session1/") == 1
+
+
 def test_a_list_that_is_not_in_order_is_told_with_its_corpus(raw):
     del raw["corpora"]["libri"]
     Path("list.tsv").write_text("file\tsplit\n")

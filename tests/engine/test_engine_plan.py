@@ -76,7 +76,8 @@ def test_corpora_are_looked_for(paper_like):
     hours = {corpus.name: corpus.hours for corpus in plan.corpora}
     assert hours["librispeech"].total == pytest.approx(100.6 + 5.4 + 5.4)
     assert hours["iemocap"].bound == "at most "
-    assert hours["fluent_speech_commands"] is None
+    assert hours["fluent_speech_commands"].total == 19.0
+    assert hours["librispeech"].utterance == pytest.approx(3600 * 100.6 / 28_539)
 
 
 def test_states_are_sized_and_placed(paper_like):
@@ -89,7 +90,7 @@ def test_states_are_sized_and_placed(paper_like):
     assert base.gpu_bytes is None
     large = streams["hubert_large", "librispeech"]
     assert (large.size, large.place, large.on_disk) == (Size(25, 1024, 320), "live", 0.0)
-    assert streams["hubert_base", "fluent_speech_commands"].place is None
+    assert streams["rare", "fluent_speech_commands"].place is None
     assert streams["rare", "librispeech"].bytes is None
 
 
@@ -138,7 +139,7 @@ def test_a_terminal_gets_tables(paper_like, monkeypatch, capsys):
     assert "━" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["mini", "reference"])
+@pytest.mark.parametrize("name", ["mini", "reference", "paper"])
 def test_jobs_are_those_that_snakemake_plans(repository, name, monkeypatch, tmp_path):
     config = repository / "config" / f"{name}.yaml"
     options = ["--dry-run", "--quiet", "rules", "--cores", "2", "--config", "name=planned"]
@@ -198,6 +199,48 @@ def test_encoded_audio_depends_on_where_states_are_kept(repository, monkeypatch,
     assert h200.encoding >= audio / 21_000
 
 
+def test_a_batch_of_utterances_is_as_long_as_they_are_on_average(repository, monkeypatch):
+    monkeypatch.chdir(repository)
+    plan = work.make(load("config/paper.yaml").model_copy(update={"name": "never-run"}))
+    cells = {(c.cell.task, c.cell.upstream, c.cell.interface): c for c in plan.cells}
+
+    def seconds(task):
+        return throughput._batch_seconds(plan, cells[task, "hubert_large", "hconv"])
+
+    assert seconds("pr") == pytest.approx(32 * 3600 * 100.6 / 28_539)
+    assert seconds("sv") == 50 * 8.0  # cropped to less than they are on average
+    assert seconds("multi_1h") == pytest.approx(32 * 3600 * 355.3 / 190_914)
+    live = {s.corpus: s for s in plan.streams if s.upstream == "hubert_large"}["librispeech"]
+    runs = 4 * (3 * 100_000 + 7 * 10_000)
+    assert throughput.encoded_hours(plan, live) == pytest.approx(runs * seconds("pr") / 3600)
+
+
+def test_rows_that_differ_in_their_name_alone_are_one(repository, monkeypatch, capsys):
+    monkeypatch.chdir(repository)
+    plan = work.make(load("config/paper.yaml").model_copy(update={"name": "never-run"}))
+    show.show(plan)
+    text = capsys.readouterr().out
+    assert "mono_1h_eng1 … mono_1h_xty (13, each)" in text
+    assert re.search(r"hubert_base +iemocap_1 … iemocap_5 \(5, each\) +13 × 768 +43.1 GB", text)
+    assert len(text.splitlines()) < 90
+    assert re.search(rf"in all +{len(plan.cells)} ", text)
+    assert show._folded([["a", "1"], ["b", "2"], ["c", "1"]]) == [
+        ["a", "1"],
+        ["b", "2"],
+        ["c", "1"],
+    ]
+
+
+def test_the_page_on_the_paper_counts_its_study(repository, monkeypatch):
+    monkeypatch.chdir(repository)
+    cells = work.make(load("config/paper.yaml")).cells
+    frozen = [cell for cell in cells if not cell.cell.upstream.endswith("_ft")]
+    train, sweep = sum(c.train for c in frozen), sum(c.sweep for c in frozen)
+    page = (repository / "docs" / "paper.md").read_text(encoding="utf-8")
+    said = f"{len(frozen)} cells on frozen upstreams and three seeds: {train:,} trainings, and "
+    assert f"{said}{sweep:,} shorter ones" in " ".join(page.split())
+
+
 def test_a_prepared_corpus_and_upstream_are_believed(ready):
     study = ready()
     plan = work.make(study)
@@ -228,7 +271,9 @@ def test_measurements_have_hardware_and_are_those_of_the_documents(repository):
         assert line["hardware"]
         assert line["source"]
         assert float(line["value"]) > 0
-        assert line["unit"] == {"encode": "times real time", "step": "ms"}[line["stage"]]
+        assert (
+            line["unit"] == {"encode": "times real time", "step": "ms", "tune": "ms"}[line["stage"]]
+        )
         if line["task"] == "pr":
             column = {"5": 0, "1": 1}[line["runs"]]
             assert float(tables[line["interface"]].split(" | ")[column]) == float(line["value"])

@@ -142,6 +142,26 @@ BAD = {
         None,
         ["tasks.pr.interfaces", "a list", "None"],
     ),
+    "interfaces of task by an upstream that is not there": (
+        "tasks.pr.interfaces",
+        {"min": ["last"]},
+        ["tasks.pr.interfaces", "unknown upstream 'min'", "mini"],
+    ),
+    "interfaces of task by upstream not a list": (
+        "tasks.pr.interfaces",
+        {"mini": "last"},
+        ["tasks.pr.interfaces.mini", "a list", "'last'"],
+    ),
+    "interfaces of task by upstream unknown": (
+        "tasks.pr.interfaces",
+        {"mini": ["hcomv"]},
+        ["tasks.pr.interfaces.mini", "unknown 'hcomv'", "hconv"],
+    ),
+    "interfaces of upstream by upstream": (
+        "upstreams.fbank.interfaces",
+        {"fbank": ["last"]},
+        ["upstreams.fbank.interfaces", "a list"],
+    ),
     "option's type": ("interfaces.grouped_2.groups", "two", ["interfaces.grouped_2", "'two'"]),
     "option's value": ("interfaces.grouped_2.groups", 0, ["interfaces.grouped_2", "0"]),
     "synthetic value": ("corpora.words.train", "all", ["corpora.words", "train", "'all'"]),
@@ -278,6 +298,24 @@ def test_a_task_may_have_jobs_of_its_own() -> None:
     assert study.packs("pr", "mini") == ["all"]
     cell = Cell("ks", "mini", "hconv")
     assert study.fingerprint(cell) == parse({**RAW, "job": "stream"}).fingerprint(cell)
+
+
+def test_a_task_may_choose_interfaces_by_upstream() -> None:
+    chosen = {"mini": ["hconv", "last"], "fbank": ["last"]}
+    study = parse(changed("tasks.pr.interfaces", chosen))
+    assert study.interfaces_of("pr", "mini") == ["last", "hconv"]  # in the study's order
+    assert study.interfaces_of("pr", "fbank") == ["last"]
+    plain = parse(RAW)
+    assert study.interfaces_of("ks", "mini") == plain.interfaces_of("ks", "mini")
+    for cell in study.cells():
+        assert study.fingerprint(cell) == plain.fingerprint(cell)
+
+    alone = parse({**changed("tasks.pr.interfaces", {"mini": ["hconv"]}), "job": "stream"})
+    assert alone.packs("pr", "fbank") == []
+    # What the upstream leaves out stays out.
+    more = parse(changed("tasks.pr.interfaces", {"fbank": ["last", "hconv"]}))
+    assert more.interfaces_of("pr", "fbank") == ["last"]
+    assert more.interfaces_of("pr", "mini") == []
 
 
 def test_a_tasks_training_is_on_top_of_the_studys() -> None:

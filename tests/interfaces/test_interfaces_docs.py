@@ -18,7 +18,7 @@ def test_examples(repository, hubert_folder, tmp_path, monkeypatch):
     examples = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     assert len(examples) == 7
 
-    shims._hub()
+    shims.hub()
     import s3prl.nn
 
     real = s3prl.nn.S3PRLUpstream

@@ -12,7 +12,7 @@ from SSL_Interface import Featurizer
 @pytest.fixture(scope="module")
 def s3prl_nn():
     """``s3prl.nn.upstream``, imported as our s3prl upstream does."""
-    shims._hub()
+    shims.hub()
     from s3prl.nn import upstream
 
     return upstream

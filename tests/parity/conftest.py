@@ -60,7 +60,7 @@ def installed(name: str) -> bool:
 def superb() -> Callable[[str], ModuleType]:
     """Import a module of s3prl: ``superb("downstream.ctc.expert")``."""
     torch.set_num_threads(1)
-    s3prl._hub()
+    s3prl.hub()
 
     def load(name: str) -> ModuleType:
         with pytest.MonkeyPatch.context() as patch:

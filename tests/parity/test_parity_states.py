@@ -6,37 +6,18 @@ loaded the way a study loads them.
 """
 
 import re
-from dataclasses import dataclass
 from importlib import import_module
 
 import pytest
 import torch
-import transformers
+from random_checkpoints import BASE, BIASED, LARGE, Case, build, checkpoint_of, twin
 
+from ssl_bench.fine_tuning import Encoder
+from ssl_bench.recipe import FineTune
 from ssl_bench.upstreams import s3prl
 from ssl_bench.upstreams import transformers as ours
 
 SAMPLES = (16_000, 9_000, 12_345, 4_321, 9_000)
-LAYERS, DIM, CHANNELS = 3, 16, 8
-
-BASE = {"extractor_mode": "default", "layer_norm_first": False, "conv_bias": False}
-LARGE = {"extractor_mode": "layer_norm", "layer_norm_first": True, "conv_bias": False}
-BIASED = {**LARGE, "conv_bias": True}
-"""Base and Large as they were trained; wav2vec 2.0's Large has biases, the others' have none."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """A family in one of its two forms."""
-
-    family: str
-    form: dict
-    normalize: bool
-
-    def __str__(self) -> str:
-        return f"{self.family}-{'pre' if self.form['layer_norm_first'] else 'post'}"
-
-
 CASES = [
     Case("hubert", BASE, False),
     Case("hubert", LARGE, True),
@@ -69,6 +50,8 @@ RENAMED = (
     (r"^mask_emb$", "masked_spec_embed"),
 )
 """Parameters of fairseq's and WavLM's modules, and what transformers calls them."""
+WRAPPERS = r"^model\.|(?<=layer_norm\.)norm\.|module\."
+"""What our upstream puts around modules of transformers, in the names of their parameters."""
 HEADS = ("final_proj", "label_embs", "quantizer", "project_q", "_ema")
 
 
@@ -78,86 +61,6 @@ def waves(samples=SAMPLES):
     return [
         torch.randn(n, generator=generator) * 0.01 * 3**i + 0.003 * i for i, n in enumerate(samples)
     ]
-
-
-def layout(case):
-    """The keys that the four families' configurations have in common."""
-    return {
-        **case.form,
-        "conv_feature_layers": f"[({CHANNELS},10,5)] + [({CHANNELS},3,2)] * 4"
-        f" + [({CHANNELS},2,2)] * 2",
-        "encoder_layers": LAYERS,
-        "encoder_embed_dim": DIM,
-        "encoder_ffn_embed_dim": 32,
-        "encoder_attention_heads": 2,
-        "conv_pos": 6,
-        "conv_pos_groups": 2,
-    }
-
-
-def build(case):
-    """Return s3prl's module and the checkpoint that its loader expects, less the weights."""
-    keys = layout(case)
-    task = {"normalize": case.normalize, "sample_rate": 16_000}
-    if case.family == "wavlm":
-        from s3prl.upstream.wavlm.WavLM import WavLM, WavLMConfig
-
-        keys |= {
-            "relative_position_embedding": True,
-            "gru_rel_pos": True,
-            "num_buckets": 32,
-            "max_distance": 80,
-            "normalize": case.normalize,
-        }
-        return WavLM(WavLMConfig(keys)), {"cfg": keys}
-    if case.family == "hubert":
-        from s3prl.upstream.hubert import hubert_model as module
-
-        keys |= {"label_rate": 50.0, "final_dim": 8}
-        task |= {"label_rate": 50.0}
-        model = module.HubertModel(
-            module.HubertConfig(**keys), module.HubertPretrainingConfig(**task), [["a", "b"]]
-        )
-        return model, {"model_cfg": keys, "task_cfg": task, "dictionaries_symbols": [["a", "b"]]}
-    if case.family == "wav2vec2":
-        from s3prl.upstream.wav2vec2 import wav2vec2_model as module
-
-        keys |= {"quantize_targets": True, "final_dim": 8, "latent_vars": 4}
-        return module.Wav2Vec2Model(module.Wav2Vec2Config(**keys)), {
-            "model_cfg": keys,
-            "task_cfg": task,
-        }
-    from s3prl.upstream.data2vec import data2vec_model as module
-
-    keys |= {"pos_conv_depth": 5, "conv_pos": 25}
-    model = module.Data2VecAudioModel(module.Data2VecAudioConfig(**keys))
-    model.remove_pretraining_modules()
-    return model, {"model_cfg": keys, "task_cfg": task}
-
-
-def twin(case):
-    """Return transformers' module of the same shape, with weights of its own."""
-    keys = {
-        "hidden_size": DIM,
-        "num_hidden_layers": LAYERS,
-        "num_attention_heads": 2,
-        "intermediate_size": 32,
-        "conv_dim": (CHANNELS,) * 7,
-        "conv_bias": case.form["conv_bias"],
-        "feat_extract_norm": "layer" if case.form["extractor_mode"] == "layer_norm" else "group",
-        "do_stable_layer_norm": case.form["layer_norm_first"],
-        "num_conv_pos_embeddings": 6,
-        "num_conv_pos_embedding_groups": 2,
-    }
-    if case.family == "wavlm":
-        config = transformers.WavLMConfig(**keys, num_buckets=32, max_bucket_distance=80)
-        return transformers.WavLMModel(config)
-    if case.family == "data2vec":
-        keys |= {"num_conv_pos_embeddings": 5, "conv_pos_kernel_size": 5}
-        return transformers.Data2VecAudioModel(transformers.Data2VecAudioConfig(**keys))
-    if case.family == "hubert":
-        return transformers.HubertModel(transformers.HubertConfig(**keys))
-    return transformers.Wav2Vec2Model(transformers.Wav2Vec2Config(**keys))
 
 
 def renamed(weights):
@@ -176,20 +79,13 @@ def renamed(weights):
 def pair(request, tmp_path_factory):
     """A case, s3prl's upstream and ours, both loaded from files."""
     case, folder = request.param, tmp_path_factory.mktemp("pair")
-    s3prl._hub()
     torch.manual_seed(2)
     model, checkpoint = build(case)
     # Norms start as the identity: move them, so that a norm left out shows.
     for parameter in model.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
     weights = model.state_dict()
-    if case.family == "wavlm":
-        checkpoint["model"] = weights
-    else:
-        checkpoint["model_weight"] = weights
-    if case.family == "data2vec":
-        checkpoint["model_weight"] = {**weights, "_ema": torch.zeros(1)}
-    torch.save(checkpoint, folder / "checkpoint.pt")
+    torch.save(checkpoint_of(case, model, checkpoint), folder / "checkpoint.pt")
     other = twin(case)
     other.load_state_dict(renamed(weights))
     other.save_pretrained(folder / "folder")
@@ -202,15 +98,15 @@ def pair(request, tmp_path_factory):
 
 
 def test_states_of_a_mixed_batch_are_s3prls(pair):
-    _, theirs, mine = pair
+    case, theirs, mine = pair
     states, lengths = mine(waves())
-    assert states.shape == (LAYERS + 1, len(SAMPLES), max(lengths), DIM)
+    assert states.shape == (case.layers + 1, len(SAMPLES), max(lengths), case.dim)
     for i, wave in enumerate(waves()):
         with torch.no_grad():
             expected = theirs.expert([wave])["hidden_states"]
         assert len(expected) == len(states)
         for layer, state in enumerate(expected):
-            assert state.shape == (1, lengths[i], DIM)
+            assert state.shape == (1, lengths[i], case.dim)
             torch.testing.assert_close(
                 states[layer, i, : lengths[i]], state[0], atol=1e-4, rtol=0, msg=f"layer {layer}"
             )
@@ -289,3 +185,27 @@ def test_only_the_last_state_of_a_pre_norm_encoder_is_normalised(pair):
         assert deviations[-1] < 1e-4 < 1e-2 < deviations[:-1].min()
     else:
         assert deviations[0] < 1e-4 or case.family == "data2vec"
+
+
+def test_fine_tuning_has_s3prls_gradients(pair):
+    """Of the same parameters in both kinds: neither trains heads of pre-training or masks."""
+    case, theirs, mine = pair
+    loaded = {
+        s3prl: s3prl.Config(kind="s3prl", name=f"{case.family}_local", path=str(theirs.files[0])),
+        ours: ours.Config(kind="transformers", model=str(mine.files[0].parent)),
+    }
+    found = []
+    for kind, config in loaded.items():
+        upstream = kind.load(config)
+        settings = FineTune(learning_rate=1e-5, freeze_convolutions=False)
+        Encoder(upstream, kind.parts(upstream), settings, normalize=False)
+        states, _ = upstream.encode(waves())
+        generator = torch.Generator().manual_seed(4)
+        (states * torch.randn(states.shape, generator=generator)).sum().backward()
+        found.append({name: p.grad for name, p in upstream.named_parameters() if p.requires_grad})
+    expected = renamed({name.removeprefix("expert.model."): g for name, g in found[0].items()})
+    gradients = {re.sub(WRAPPERS, "", name): g for name, g in found[1].items()}
+    assert set(gradients) == set(expected)
+    for name, gradient in gradients.items():
+        allowed = 1e-4 * max(1.0, gradient.abs().max().item())
+        torch.testing.assert_close(gradient, expected[name], atol=allowed, rtol=0, msg=name)

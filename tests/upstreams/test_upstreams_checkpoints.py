@@ -112,7 +112,7 @@ def test_a_pickle_of_transformers_runs_no_code(folder):
 @pytest.fixture
 def wavlm(tmp_path):
     """Write a checkpoint of s3prl's WavLM, changed, and load it."""
-    s3prl._hub()
+    s3prl.hub()
     from s3prl.upstream.wavlm.WavLM import WavLM, WavLMConfig
 
     weights = WavLM(WavLMConfig(WAVLM)).state_dict()
@@ -220,7 +220,7 @@ def test_a_folder_is_no_s3prl_checkpoint(tmp_path):
 
 
 def test_no_way_to_the_checkpoint(monkeypatch):
-    s3prl._hub()
+    s3prl.hub()
     from s3prl.upstream.hubert import hubconf
 
     def unreachable(url, refresh):

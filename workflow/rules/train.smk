@@ -13,7 +13,7 @@ rule sweep:
         f"{TIMES}/sweep/{{task}}.{{upstream}}.{{pack}}.tsv"
     threads: 1
     resources:
-        mem_mb=6000,
+        mem_mb=lambda w: 24000 if study.fine_tune_of(w.upstream) else 6000,
         runtime=720,
         gpu=GPU,
     params:
@@ -37,7 +37,7 @@ rule train:
         f"{TIMES}/train/{{task}}.{{upstream}}.{{pack}}.tsv"
     threads: 1
     resources:
-        mem_mb=6000,
+        mem_mb=lambda w: 24000 if study.fine_tune_of(w.upstream) else 6000,
         runtime=1440,
         gpu=GPU,
     params:

@@ -156,14 +156,30 @@ def train(
     run(made, task, upstream, pack)
 
 
-def main() -> None:
+@app.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+def warm(
+    command: Annotated[list[str], typer.Argument(help="A command, such as snakemake …")],
+) -> None:
+    """Run a command whose stages start from a process that has torch imported."""
+    from ssl_bench.warm import run
+
+    raise typer.Exit(run(command))
+
+
+def main(arguments: list[str] | None = None) -> None:
     """Run; a user's mistake is one line and exit status 2."""
     try:
-        app()
+        app(arguments)
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
 
 
 if __name__ == "__main__":
-    main()
+    from ssl_bench.warm import hand_over
+
+    status = hand_over(sys.argv[1:])
+    if status is None:
+        main()
+    else:
+        sys.exit(status)

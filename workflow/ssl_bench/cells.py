@@ -22,11 +22,13 @@ from safetensors.torch import save_file
 
 import ssl_bench
 import SSL_Interface
+from ssl_bench import enlarging
 from ssl_bench.corpus import make_task
 from ssl_bench.device import lease
 from ssl_bench.errors import StudyError
 from ssl_bench.evaluation import evaluate
 from ssl_bench.features import Features, open_features
+from ssl_bench.fine_tuning import TunedRuns, Waveforms, open_waveforms
 from ssl_bench.profiles import layer_profiles
 from ssl_bench.progress import say
 from ssl_bench.provenance import commit
@@ -97,7 +99,7 @@ def _sweep_cell(stream: Stream, interface: str) -> pd.DataFrame:
     make = _maker(stream, interface)
     label = f"sweep {stream.task_name} {stream.upstream} {interface}"
     rows = []
-    for part in _parts(runs):
+    for part in _parts(stream, runs):
         group = _runs(stream, part, make, short)
         trained = train(group, stream.task, stream.features, stream.rows, short, label)
         rows += [
@@ -151,7 +153,7 @@ def _train_cell(stream: Stream, cell: Cell, place: Path, chosen: dict[int | None
     make = _maker(stream, cell.interface)
     scores, history, profiles, rows = [], [], [], []
     weights: dict[str, torch.Tensor] = {}
-    for number, part in enumerate(_parts(runs)):
+    for number, part in enumerate(_parts(stream, runs)):
         label = f"train {cell.task} {cell.upstream} {cell.interface}"
         group = _runs(stream, part, make, stream.training)
         trained = train(group, task, stream.features, stream.rows, stream.training, label)
@@ -169,7 +171,8 @@ def _train_cell(stream: Stream, cell: Cell, place: Path, chosen: dict[int | None
             scores.append(score.assign(layer=one.layer, seed=one.seed))
         history += trained.history
         profiles.append(layer_profiles(group, stream.features, _profile_rows(stream)))
-        weights.update({f"{number}.{k}": v.contiguous() for k, v in group.snapshot().items()})
+        weights.update({f"{number}.{k}": v.contiguous() for k, v in group.stored().items()})
+    enlarged = _enlarged(stream, group.skeleton.interface)
     seconds = time.monotonic() - began
     for row in rows:
         row["seconds"] = round(seconds / len(rows), 3)
@@ -189,6 +192,7 @@ def _train_cell(stream: Stream, cell: Cell, place: Path, chosen: dict[int | None
                 "stamp": _stamp(study, cell, chosen),
                 "config": json.loads(study.slice(*cell)),
                 "versions": _versions(),
+                **({"enlarged": enlarged._asdict()} if enlarged else {}),
                 "runs": rows,
             },
             indent=1,
@@ -243,7 +247,8 @@ def _open(study: Study, task: str, upstream: str, device: torch.device) -> Strea
     table = pd.read_parquet(study.corpus_dir(config.corpus) / "table.parquet")
     made = make_task(study, task, table)
     rows = {name: row for row, name in enumerate(table["id"])}
-    features = open_features(study, upstream, config.corpus, device)
+    opened = open_features if study.fine_tune_of(upstream) is None else open_waveforms
+    features = opened(study, upstream, config.corpus, device)
     return Stream(study, task, upstream, made, features, rows, study.training_of(task), device)
 
 
@@ -269,31 +274,41 @@ def _maker(stream: Stream, interface: str) -> Callable[[], Joined]:
             fitted.fit_batch(*features.batch(batch.rows, batch.width))
         fitted.fit_finish()
 
+    enlarged = _enlarged(stream, first)
+    if enlarged is not None:
+        say(f"{stream.task_name} {stream.upstream} {interface}: {enlarged}")
+
     def make() -> Joined:
         if first.needs_fit:
             joined = copy.deepcopy(first)
         else:
             joined = SSL_Interface.create(kind, num_layers=layers, dim=features.dim, **options)
-        return Joined(joined, stream.task.head(first.output_dim))
+        return Joined(joined, enlarging.head(stream.task, first.output_dim, enlarged))
 
     return make
+
+
+def _enlarged(stream: Stream, interface: Any) -> enlarging.Enlarged | None:
+    """Return how large the head behind an interface is made, where the task asks for it."""
+    study, name, features = stream.study, stream.task_name, stream.features
+    size = (features.layers, features.dim)
+    return enlarging.find(study, name, stream.task, *size, interface.output_dim)
 
 
 def _runs(stream: Stream, part: list[Run], make: Callable[[], Joined], training: Training) -> Runs:
     if stream.device.type == "cuda":
         # What the last group held, its recorded steps too, is given back to jobs beside this one.
         torch.cuda.empty_cache()
-    return Runs(
-        part,
-        make,
-        stream.device,
-        stackable=stream.task.stackable,
-        weight_decay=training.weight_decay,
-        decoupled=training.optimizer == "adamw",
-        clip=training.clip,
-        layer_weight_scale=training.layer_weight_scale,
-        autocast=training.precision == "bf16",
-    )
+    options: dict[str, Any] = {
+        "weight_decay": training.weight_decay,
+        "decoupled": training.optimizer == "adamw",
+        "clip": training.clip,
+        "layer_weight_scale": training.layer_weight_scale,
+        "autocast": training.precision == "bf16",
+    }
+    if isinstance(stream.features, Waveforms):
+        return TunedRuns(part, make, stream.features, **options)
+    return Runs(part, make, stream.device, stackable=stream.task.stackable, **options)
 
 
 def _layers(stream: Stream, interface: str) -> list[int | None]:
@@ -302,8 +317,9 @@ def _layers(stream: Stream, interface: str) -> list[int | None]:
     return [None]
 
 
-def _parts(runs: list[Run]) -> list[list[Run]]:
-    return [runs[start : start + STACKED] for start in range(0, len(runs), STACKED)]
+def _parts(stream: Stream, runs: list[Run]) -> list[list[Run]]:
+    most = 1 if isinstance(stream.features, Waveforms) else STACKED
+    return [runs[start : start + most] for start in range(0, len(runs), most)]
 
 
 def _profile_rows(stream: Stream) -> np.ndarray:

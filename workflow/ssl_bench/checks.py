@@ -18,10 +18,12 @@ def problems(study: Study) -> Iterator[str]:
         study.corpus_config(corpus)
     for upstream in study.upstreams:
         study.upstream_config(upstream)
+        yield from _tuning_problems(study, upstream)
     for task in study.tasks:
         study.task_config(task)
         study.training_of(task)
         yield from _training_problems(study, task)
+        yield from _enlarging_problems(study, task)
         study.rates_of(task)
         listed = study.tasks[task].get("learning_rates") or ()
         yield from _repeated({f"tasks.{task}.learning_rates": listed})
@@ -35,15 +37,7 @@ def problems(study: Study) -> Iterator[str]:
             yield f"similarity: unknown upstream {upstream!r}; {suggest(upstream, study.upstreams)}"
         if corpus not in study.corpora:
             yield f"similarity.{upstream}: unknown {corpus!r}; {suggest(corpus, study.corpora)}"
-    for axis in ("upstreams", "tasks"):
-        for name, entry in getattr(study, axis).items():
-            listed = entry.get("interfaces", [])
-            if not isinstance(listed, list):
-                yield f"{axis}.{name}.interfaces: expected a list, found {listed!r}"
-            for interface in listed:
-                if interface not in study.interfaces:
-                    hint = suggest(interface, study.interfaces)
-                    yield f"{axis}.{name}.interfaces: unknown {interface!r}; {hint}"
+    yield from _selection_problems(study)
     for name, groups in study.averages.items():
         listed = [task for tasks in groups.values() for task in tasks]
         for task in listed:
@@ -54,6 +48,7 @@ def problems(study: Study) -> Iterator[str]:
         if name in study.tasks:
             yield f"averages.{name}: a task has this name; give the average another"
     yield from _interface_problems(study)
+    yield from _fitted_problems(study)
     for axis in ("corpora", "upstreams", "tasks", "interfaces"):
         for name in getattr(study, axis):
             if name == "all" or not re.match(NAME, name):
@@ -75,6 +70,32 @@ def problems(study: Study) -> Iterator[str]:
     yield from _repeated(once)
 
 
+def _selection_problems(study: Study) -> Iterator[str]:
+    """Look at the keys ``interfaces`` of upstreams and tasks."""
+    lists = {
+        f"{axis}.{name}.interfaces": entry["interfaces"]
+        for axis in ("upstreams", "tasks")
+        for name, entry in getattr(study, axis).items()
+        if "interfaces" in entry
+    }
+    for task in study.tasks:
+        where = f"tasks.{task}.interfaces"
+        if not isinstance(lists.get(where), dict):
+            continue
+        of_upstreams = lists.pop(where)
+        for upstream, listed in of_upstreams.items():
+            if upstream not in study.upstreams:
+                hint = suggest(str(upstream), study.upstreams)
+                yield f"{where}: unknown upstream {upstream!r}; {hint}"
+            lists[f"{where}.{upstream}"] = listed
+    for where, listed in lists.items():
+        if not isinstance(listed, list):
+            yield f"{where}: expected a list, found {listed!r}"
+        for interface in listed:
+            if interface not in study.interfaces:
+                yield f"{where}: unknown {interface!r}; {suggest(interface, study.interfaces)}"
+
+
 def _repeated(once: dict[str, tuple[float, ...]]) -> Iterator[str]:
     for key, values in once.items():
         if len(set(values)) < len(values):
@@ -89,6 +110,46 @@ def _training_problems(study: Study, task: str) -> Iterator[str]:
         yield f"{where}: balance: {kind!r} has no classes of utterances; found true"
     if training.select == "dev_loss" and not made.has_dev_loss:
         yield f"{where}: select: {kind!r} has no loss on dev; use dev_metric or last"
+
+
+def _enlarging_problems(study: Study, task: str) -> Iterator[str]:
+    entry = study.tasks[task]
+    if "enlarge_by" not in entry:
+        return
+    where, kind, by = f"tasks.{task}.enlarge_by", entry["kind"], entry["enlarge_by"]
+    if not isinstance(by, str):
+        yield f"{where}: expected the name of an interface, found {by!r}"
+    if by not in study.interfaces:
+        yield f"{where}: unknown {by!r}; {suggest(by, study.interfaces)}"
+    if study.interface_options(by)[1].get("layer") == "each":
+        yield f"{where}: {by!r} is a probe of each layer; expected one interface"
+    widths = {k: registry.load("tasks", k).Task.inner_width for k in registry.kinds("tasks")}
+    if widths[kind] is None:
+        able = ", ".join(k for k, width in widths.items() if width is not None)
+        yield f"{where}: {kind!r} has no inner width to enlarge; kinds that have: {able}"
+
+
+def _tuning_problems(study: Study, upstream: str) -> Iterator[str]:
+    if study.fine_tune_of(upstream) is None:
+        return
+    found = study.upstreams[upstream]["kind"]
+    able = [
+        k for k in registry.kinds("upstreams") if hasattr(registry.load("upstreams", k), "parts")
+    ]
+    if found not in able:
+        yield f"upstreams.{upstream}: fine_tune: {found!r} has no weights; known: {', '.join(able)}"
+
+
+def _fitted_problems(study: Study) -> Iterator[str]:
+    import SSL_Interface
+
+    for task, upstream, interface in study.cells():
+        kind = study.interface_options(interface)[0]
+        if study.fine_tune_of(upstream) is not None and SSL_Interface.find(kind).needs_fit:
+            yield (
+                f"upstreams.{upstream}: fine_tune: {interface!r} of tasks.{task} is fitted on "
+                "states that stay as they are; leave it out with interfaces: […]"
+            )
 
 
 def _interface_problems(study: Study) -> Iterator[str]:

@@ -62,7 +62,8 @@ def compute(study: Study, upstream: str, corpus: str, device: torch.device) -> N
     layers, dim = encoder.probe()
     frames = _frames(encoder, data)
     size = (int(frames.sum()) + 1) * layers * dim * STORED.itemsize
-    source = choose(study, size, device.type)
+    live = study.fine_tune_of(upstream) is not None
+    source = "live" if live else choose(study, size, device.type)
     hours = data.table["samples"].sum() / SAMPLE_RATE / 3600
     say(f"{upstream} on {corpus}: {hours:.2f} h, {layers} × {dim}, {size / 1e9:.2f} GB → {source}")
     if source == "disk":
@@ -212,17 +213,21 @@ def _fill(
         batches[-1].append(int(position))
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
         for positions in batches if quiet else track(batches, "encoding"):
-            waves = [
-                torch.from_numpy(data.waveform(int(rows[p])).astype(np.float32) / 32767).to(device)
-                for p in positions
-            ]
-            states, _ = encoder(waves)
+            states, _ = encoder(waveforms(data, rows[positions], device))
             if normalize:
                 states = torch.nn.functional.layer_norm(states.float(), states.shape[-1:])
             stored = states.to(STORED).permute(1, 2, 0, 3)
             for b, p in enumerate(positions):
                 count = int(frames[p])
                 flat[starts[p] : starts[p] + count] = stored[b, :count].to(flat.device)
+
+
+def waveforms(data: Corpus, rows: np.ndarray, device: torch.device) -> list[Tensor]:
+    """Return recordings as an encoder takes them, (samples,) float32 each."""
+    return [
+        torch.from_numpy(data.waveform(int(row)).astype(np.float32) / 32767).to(device)
+        for row in rows
+    ]
 
 
 def weights_digest(encoder: Upstream) -> str:

@@ -20,20 +20,28 @@ def missing(study: Study, corpus: str) -> list[str]:
 def check(study: Study, prepared: bool = True) -> None:
     """Raise StudyError if files of any corpus are missing: how many of each, and the first few.
 
+    Corpora that miss the same (folds of one, say) are told together.
+
     Args:
         study: the study.
         prepared: look for the files of corpora that have been prepared, too.
     """
-    problems = []
+    problems: dict[str, list[str]] = {}
     for corpus in study.corpora:
         if not prepared and (study.corpus_dir(corpus) / "table.parquet").is_file():
             continue
         try:
             gone = missing(study, corpus)
         except StudyError as error:
-            problems.append(f"corpora.{corpus}: {error}")
+            problems.setdefault(str(error), []).append(corpus)
             continue
         if gone:
-            problems.append(f"corpora.{corpus}: {some('files are missing', gone)}")
+            problems.setdefault(some("files are missing", gone), []).append(corpus)
     if problems:
-        raise StudyError(" | ".join(problems))
+        told = (f"{_named(corpora)}: {problem}" for problem, corpora in problems.items())
+        raise StudyError(" | ".join(told))
+
+
+def _named(corpora: list[str]) -> str:
+    others = len(corpora) - 1
+    return f"corpora.{corpora[0]}" + (f" and {others} more" if others else "")

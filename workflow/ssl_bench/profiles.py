@@ -25,8 +25,8 @@ def layer_profiles(runs: Runs, features: Features, rows: np.ndarray) -> pd.DataF
     columns = ["seed", "layer", "weight", "norm", "share", "kind"]
     if runs.runs[0].layer is not None or features.layers == 1:
         return pd.DataFrame(columns=columns)
-    states, lengths = features.batch(rows, int(features.frames[rows].max()))
-    states, lengths = states.float().cpu(), lengths.cpu()
+    batch, lengths = features.batch(rows, int(features.frames[rows].max()))
+    states, lengths = runs.states(batch, lengths).float().cpu(), lengths.cpu()
     valid = torch.arange(states.shape[2], device=states.device) < lengths[:, None]
     norms = states.norm(dim=-1)[:, valid].mean(1)
     table = []

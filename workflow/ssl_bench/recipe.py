@@ -98,6 +98,25 @@ class Recipe(Strict):
     learning_rates: tuple[Rate, ...]
 
 
+class FineTune(Strict):
+    """How an upstream is trained along with its interface and head.
+
+    ``learning_rate`` is the encoder's own, whatever that of interface and head; 0 leaves it as it
+    is. ``freeze_convolutions`` keeps its convolutions over samples fixed. ``dropout`` is
+    that of the checkpoint, within the blocks. ``checkpointing`` computes a block a second time in
+    the backward pass instead of keeping what is within it, which changes no number.
+    """
+
+    learning_rate: float = Field(ge=0, allow_inf_nan=False)
+    freeze_convolutions: bool = True
+    dropout: bool = True
+    checkpointing: bool = True
+
+    def identity(self) -> dict[str, Any]:
+        """Return what determines a result."""
+        return self.model_dump(exclude={"checkpointing"})
+
+
 class Sweep(Strict):
     """The learning rates every interface tries, and the seeds that each is tried with."""
 

@@ -6,6 +6,7 @@ Files whose name starts with an underscore, and ``base.py``, are not kinds.
 
 import importlib
 import pkgutil
+from functools import cache
 from types import ModuleType
 
 from ssl_bench.errors import StudyError, suggest
@@ -15,9 +16,14 @@ ROOMS = ("corpora", "upstreams", "tasks")
 
 def kinds(room: str) -> list[str]:
     """List the kinds in a room (``corpora``, ``upstreams`` or ``tasks``), sorted."""
+    return list(_found(room))
+
+
+@cache
+def _found(room: str) -> tuple[str, ...]:
     package = importlib.import_module(f"ssl_bench.{room}")
     names = [module.name for module in pkgutil.iter_modules(package.__path__)]
-    return sorted(name for name in names if name != "base" and not name.startswith("_"))
+    return tuple(sorted(name for name in names if name != "base" and not name.startswith("_")))
 
 
 def load(room: str, kind: str) -> ModuleType:

@@ -64,19 +64,23 @@ class Runs:
         self.runs, self.device, self.stackable = runs, device, stackable
         self.autocast = autocast and device.type == "cuda"
         stacked, buffers = stack_module_state(modules)
+        stacked = {name: value for name, value in stacked.items() if value.requires_grad}
         # A row of parameters for each run: the optimizer works on rows, modules on views of them.
-        self._flat = torch.cat([v.detach().flatten(1) for v in stacked.values()], 1).to(device)
+        self._flat = torch.cat([v.detach().flatten(1).to(device) for v in stacked.values()], 1)
         sizes = [v[0].numel() for v in stacked.values()]
         self.params: dict[str, Tensor] = {
             name: part.view(value.shape).detach().requires_grad_()
             for (name, value), part in zip(stacked.items(), self._flat.split(sizes, 1), strict=True)
         }
+        self.leaves = list(self.params.values())
+        """What is differentiated by, R · n numbers each."""
         self.buffers: dict[str, Tensor] = {k: v.to(device) for k, v in buffers.items()}
         self.skeleton = modules[0].to(device)
         self.alive = torch.ones(len(runs), dtype=torch.bool, device=device)
         self.clip, self.weight_decay, self.decoupled = clip, weight_decay, decoupled
         rates = torch.tensor([run.learning_rate for run in runs], device=device)
-        scales = [layer_weight_scale if _is_layer_weight(name) else 1.0 for name in stacked]
+        self.layer_weight_scale = layer_weight_scale
+        scales = [self.scale(name) for name in stacked]
         scale = torch.cat([torch.full((n,), s) for n, s in zip(sizes, scales, strict=True)])
         self._rates = rates[:, None] * scale.to(device)
         self._first, self._second = torch.zeros_like(self._flat), torch.zeros_like(self._flat)
@@ -84,6 +88,14 @@ class Runs:
 
     def __len__(self) -> int:
         return len(self.runs)
+
+    def scale(self, name: str) -> float:
+        """Return how many times faster than the rest a parameter learns."""
+        return self.layer_weight_scale if _is_layer_weight(name) else 1.0
+
+    def states(self, batch: Tensor, lengths: Tensor) -> Tensor:
+        """Return the states (L, B, T, D) that all runs read in a batch."""
+        return batch
 
     def forward(
         self, states: Tensor, lengths: Tensor, *, training: bool, shared: bool
@@ -130,12 +142,11 @@ class Runs:
 
     def gradients(self, outputs: Tensor, weights: Tensor) -> Tensor:
         """Return the gradient of Σ outputs · weights, a row of all parameters for each run."""
-        values = list(self.params.values())
-        found = torch.autograd.grad(outputs, values, weights, allow_unused=True)
+        found = torch.autograd.grad(outputs, self.leaves, weights, allow_unused=True)
         grads = [
-            torch.zeros_like(v) if g is None else g for g, v in zip(found, values, strict=True)
+            torch.zeros_like(v) if g is None else g for g, v in zip(found, self.leaves, strict=True)
         ]
-        return torch.cat([grad.flatten(1) for grad in grads], 1)
+        return torch.cat([grad.reshape(len(self), -1) for grad in grads], 1)
 
     @torch.no_grad()
     def update(self, grads: Tensor, rate: float | Tensor) -> None:
@@ -164,6 +175,10 @@ class Runs:
     def snapshot(self) -> dict[str, Tensor]:
         """Copy the stacked parameters."""
         return {k: v.detach().clone() for k, v in self.params.items()}
+
+    def stored(self) -> dict[str, Tensor]:
+        """Return the parameters as a cell keeps them, stacked over runs."""
+        return self.snapshot()
 
     def keep(self, held: dict[str, Tensor], which: Tensor) -> None:
         """Overwrite the chosen runs' part of a snapshot, wherever it is, with weights of now."""

@@ -3,6 +3,7 @@
 import json
 
 from ssl_bench.features import load_upstream, weights_digest
+from ssl_bench.fine_tuning import parts_of
 from ssl_bench.study import Study
 from ssl_bench.upstreams._checkpoints import file_digest
 
@@ -15,6 +16,8 @@ def describe(study: Study, name: str) -> None:
     """
     encoder = load_upstream(study, name, "cpu")
     layers, dim = encoder.probe()
+    if study.fine_tune_of(name) is not None:
+        parts_of(study, name, encoder)  # refused now, before anything is encoded
     about = {
         "upstream": name,
         "kind": study.upstream_config(name).kind,

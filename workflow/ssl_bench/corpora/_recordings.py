@@ -10,6 +10,7 @@ from ssl_bench import audio
 from ssl_bench.corpora.base import SPLITS
 from ssl_bench.errors import StudyError
 from ssl_bench.progress import say, track
+from ssl_bench.upstreams.base import SAMPLE_RATE
 
 SHOWN = 3
 """Offending files or utterances that an error line names."""
@@ -106,7 +107,21 @@ def cuts(
             say(f"{where}: {split}: {dropped} of {len(listed)} utterances dropped by length")
     if bad:
         raise StudyError(f"{where}: {some('recordings cannot be used', bad)}")
+    other = list(
+        dict.fromkeys(f for listed in made.values() for f in map(_other_form, listed) if f)
+    )
+    if other:
+        say(f"{where}: {some('recordings will be made mono and 16 kHz', other)}")
     return {split: CutSet.from_cuts(subset) for split, subset in made.items() if subset}
+
+
+def _other_form(cut: Any) -> str | None:
+    """Return the file of a cut that is not mono at 16 kHz, and what it is."""
+    recording = cut.recording
+    if (recording.sampling_rate, recording.num_channels) == (SAMPLE_RATE, 1):
+        return None
+    form = f"{recording.sampling_rate} Hz, {recording.num_channels} channels"
+    return f"{recording.sources[0].source}: {form}"
 
 
 def _cut_if(utterance: Utterance, keep: Callable[[float], bool] | None) -> Any | None:

@@ -29,6 +29,8 @@ class Hours(NamedTuple):
     source: str
     bound: str = ""
     """Stands before the number: ``at most``, ``about``."""
+    utterance: float | None = None
+    """Mean length of an utterance (of train, where that is known) in seconds."""
 
 
 @cache
@@ -75,13 +77,22 @@ def _of_folder(about: dict[str, Any]) -> Size | None:
     return Size(blocks + 1, dim, stride)
 
 
+def _part(config: Any) -> str:
+    """Return the part of a published corpus that an entry takes, as ``hours.csv`` names it."""
+    if config.kind == "ml_superb":
+        track = "multilingual" if config.track == "multilingual" else "monolingual"
+        return f"{track} {config.train}"
+    return getattr(config, "protocol", "")
+
+
 def corpus_hours(study: Study, name: str) -> Hours | None:
     """Return a corpus's duration: of a prepared one its own, of a published one the published."""
     summary = study.corpus_dir(name) / "summary.json"
     if summary.is_file():
         about = json.loads(summary.read_text())
         splits = {split: float(part["hours"]) for split, part in about.items()}
-        return Hours(sum(splits.values()), splits, "as prepared")
+        mean = 3600 * splits["train"] / about["train"]["utterances"]
+        return Hours(sum(splits.values()), splits, "as prepared", utterance=mean)
     config = study.corpus_config(name)
     known = {row["part"]: row for row in rows("hours") if row["kind"] == config.kind}
     if not known:
@@ -91,7 +102,9 @@ def corpus_hours(study: Study, name: str) -> Hours | None:
         if not set(parts.values()) <= set(known):
             return None
         splits = {split: float(known[part]["hours"]) for split, part in parts.items()}
-        return Hours(sum(splits.values()), splits, "published")
-    row = known[getattr(config, "protocol", "")]
+        mean = 3600 * splits["train"] / int(known[config.train]["utterances"])
+        return Hours(sum(splits.values()), splits, "published", utterance=mean)
+    row = known[_part(config)]
     bound = f"{row['bound']} " if row["bound"] else ""
-    return Hours(float(row["hours"]), {}, "published", bound)
+    mean = 3600 * float(row["hours"]) / int(row["utterances"])
+    return Hours(float(row["hours"]), {}, "published", bound, mean)

@@ -1,6 +1,7 @@
 """A plan in print: tables on a terminal, plain lines elsewhere."""
 
 import sys
+from itertools import groupby
 from typing import NamedTuple
 
 from rich.console import Console
@@ -8,7 +9,12 @@ from rich.table import Table
 from tabulate import tabulate
 
 from ssl_bench.planning.known import Hours, Size
-from ssl_bench.planning.throughput import Estimate, estimates
+from ssl_bench.planning.throughput import (
+    Estimate,
+    encoded_hours,
+    estimates,
+    tuned_and_unmeasured,
+)
 from ssl_bench.planning.work import Plan, StreamPlan
 
 
@@ -48,10 +54,22 @@ def _corpora(plan: Plan) -> Section:
         [corpus.name, corpus.kind, corpus.state, _duration(corpus.hours)]
         for corpus in plan.corpora
     ]  # fmt: skip
+    rows = _folded(rows)
     notes = []
     if any("missing" in corpus.state for corpus in plan.corpora):
         notes = ["which files: python -m ssl_bench check --missing"]
     return Section("corpora", ["corpus", "kind", "files", "hours"], rows, notes)
+
+
+def _folded(rows: list[list[str]], name: int = 0) -> list[list[str]]:
+    """Show rows that follow each other and differ in their name alone as one."""
+    folded = []
+    for _, same in groupby(rows, lambda row: row[:name] + row[name + 1 :]):
+        first, *others = same
+        if others:
+            first[name] += f" … {others[-1][name]} ({1 + len(others)}, each)"
+        folded.append(first)
+    return folded
 
 
 def _duration(hours: Hours | None) -> str:
@@ -75,6 +93,7 @@ def _grid(plan: Plan) -> Section:
                 f", sweep {own[0].sweep_steps:,}" if own[0].sweep_steps else ""
             )
             rows.append([task, f"{len(own):,}", train, sweep, steps])
+    rows = _folded(rows)
     train = _runs([cell.train for cell in plan.cells])
     sweep = _runs([cell.sweep for cell in plan.cells])
     rows.append(["in all", f"{len(plan.cells):,}", train, sweep, ""])
@@ -89,13 +108,15 @@ def _runs(counts: list[int | None]) -> str:
 
 
 def _states(plan: Plan) -> Section:
-    rows = []
-    for stream in plan.streams:
+    rows, upstreams = [], list(plan.study.upstreams)
+    for stream in sorted(plan.streams, key=lambda stream: upstreams.index(stream.upstream)):
         shape = _shape(stream.size)
-        rows.append([stream.upstream, stream.corpus, shape, _size(stream.bytes), _place(stream)])
-    return Section(
-        "states", ["upstream", "corpus", "L × D", "size", "kept"], rows, [f"cache: {_cache(plan)}"]
-    )
+        audio = encoded_hours(plan, stream)
+        encoded = "unknown" if audio is None else f"{audio:,.1f} h"
+        place = _place(stream)
+        rows.append([stream.upstream, stream.corpus, shape, _size(stream.bytes), place, encoded])
+    heads = ["upstream", "corpus", "L × D", "size", "kept", "to encode"]
+    return Section("states", heads, _folded(rows, name=1), [f"cache: {_cache(plan)}"])
 
 
 def _shape(size: Size | None) -> str:
@@ -127,6 +148,8 @@ def _disk(plan: Plan) -> Section:
             _unknown([s.bytes for s in plan.streams if s.place in ("disk", None)]),
         ],
     ]
+    if any(cell.tuned for cell in plan.cells):
+        rows.append(["fine-tuned encoders", *_total([cell.weights for cell in plan.cells])])
     return Section("disk", ["what", "size", "besides"], rows, [])
 
 
@@ -147,6 +170,8 @@ def _hours(plan: Plan) -> Section:
     if not any(one.measured_streams or one.cells for one in made):
         listed = ", ".join(f"{name} ({_shape(size)})" for name, size in sizes.items())
         notes.insert(0, f"nothing was measured that fits {listed}")
+    if tuned := tuned_and_unmeasured(plan):
+        notes.insert(0, f"fine-tuning, forward and backward, of {tuned} cells: not measured")
     heads = ["hardware", "encoding", "of streams", "training", "of cells"]
     return Section("GPU hours", heads, rows, notes)
 

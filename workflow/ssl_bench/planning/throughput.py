@@ -2,7 +2,8 @@
 
 A line of ``throughput.csv`` is one measurement on named hardware: ``encode`` in seconds of audio a
 second, ``step`` in milliseconds for one training step of ``runs`` stacked runs with
-``batch_seconds`` of audio each. A measurement serves the same number and width of states, and for a
+``batch_seconds`` of audio each, ``tune`` the same of one fine-tuned run, its encoder's passes
+included. A measurement serves the same number and width of states, and for a
 step the same kinds of task (heads at their published sizes) and interface. Of several numbers of
 runs the one is taken that makes the study's runs cheapest; a step with more audio than was measured
 is taken to cost in proportion, one with less to cost the same, for steps of this size are bound by
@@ -15,7 +16,6 @@ from dataclasses import dataclass
 
 from ssl_bench.planning.known import Size, rows
 from ssl_bench.planning.work import CellPlan, Plan, StreamPlan, packs
-from ssl_bench.study import Study
 
 STRIDE = 320
 """Samples a frame of everything that was measured."""
@@ -35,6 +35,18 @@ class Estimate:
     """That ``training`` counts."""
 
 
+def tuned_and_unmeasured(plan: Plan) -> int:
+    """Count the fine-tuned cells whose steps were measured on no hardware."""
+    sizes = {stream.upstream: stream.size for stream in plan.streams}
+    return sum(
+        cell.tuned
+        and all(
+            _training(plan, cell, sizes[cell.cell.upstream], name) is None for name in hardware()
+        )
+        for cell in plan.cells
+    )
+
+
 def hardware() -> list[str]:
     """List the hardware that anything was measured on."""
     return list(dict.fromkeys(row["hardware"] for row in rows("throughput")))
@@ -45,7 +57,8 @@ def estimates(plan: Plan) -> list[Estimate]:
 
     Encoding counts every time that a recording is encoded: once where states are kept on disk, once
     a training job where in memory, at every step where nowhere. Training counts steps, not the
-    scoring in between.
+    scoring in between. A step of a fine-tuned cell has the encoder's passes in it, and its stream
+    no encoding of its own.
     """
     return [_estimate(plan, name) for name in hardware()]
 
@@ -56,7 +69,7 @@ def _estimate(plan: Plan, name: str) -> Estimate:
     training = [_training(plan, cell, sizes[cell.cell.upstream], name) for cell in plan.cells]
     encoded = [hours for hours in encoding if hours is not None]
     trained = [hours for hours in training if hours is not None]
-    fit = sum(1 for s in plan.streams if any(_measured("encode", name, s.size)))
+    fit = sum(1 for s in plan.streams if not s.tuned and any(_measured("encode", name, s.size)))
     return Estimate(name, sum(encoded), len(encoded), fit, sum(trained), len(trained))
 
 
@@ -68,6 +81,8 @@ def _measured(stage: str, name: str, size: Size | None) -> Iterator[dict[str, st
 
 
 def _encoding(plan: Plan, stream: StreamPlan, name: str) -> float | None:
+    if stream.tuned:
+        return None
     speeds = [float(row["value"]) for row in _measured("encode", name, stream.size)]
     audio = encoded_hours(plan, stream)
     return None if not speeds or audio is None else audio / min(speeds)
@@ -91,25 +106,38 @@ def encoded_hours(plan: Plan, stream: StreamPlan) -> float | None:
             continue
         if cell.train is None or cell.sweep is None:
             return None
-        batch = _batch_seconds(study, cell)
+        batch = _batch_seconds(plan, cell)
         if batch is None:
             return None
         audio += (cell.train * cell.steps + cell.sweep * cell.sweep_steps) * batch / 3600
     return audio
 
 
-def _batch_seconds(study: Study, cell: CellPlan) -> float | None:
-    """Return the audio of a batch; None where batches are not counted in seconds."""
-    return study.training_of(cell.cell.task).batch_seconds
+def _batch_seconds(plan: Plan, cell: CellPlan) -> float | None:
+    """Return the audio of a batch, None if not known.
+
+    Where batches are counted in utterances, each is taken to be as long as they are on average, and
+    no longer than what they are cropped to.
+    """
+    study = plan.study
+    training = study.training_of(cell.cell.task)
+    if training.batch_seconds is not None:
+        return training.batch_seconds
+    name = study.tasks[cell.cell.task]["corpus"]
+    hours = next(corpus.hours for corpus in plan.corpora if corpus.name == name)
+    if training.batch_utterances is None or hours is None or hours.utterance is None:
+        return None
+    return training.batch_utterances * min(hours.utterance, training.crop_seconds or math.inf)
 
 
 def _training(plan: Plan, cell: CellPlan, size: Size | None, name: str) -> float | None:
     study = plan.study
+    stage = "tune" if cell.tuned else "step"
     kinds = study.tasks[cell.cell.task]["kind"], study.interface_options(cell.cell.interface)[0]
     found = [
-        row for row in _measured("step", name, size) if (row["task"], row["interface"]) == kinds
+        row for row in _measured(stage, name, size) if (row["task"], row["interface"]) == kinds
     ]
-    batch = _batch_seconds(study, cell)
+    batch = _batch_seconds(plan, cell)
     if not found or batch is None or cell.train is None or cell.sweep is None:
         return None
 

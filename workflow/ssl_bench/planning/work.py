@@ -9,8 +9,8 @@ from ssl_bench.planning.known import Hours, Size, corpus_hours, upstream_size
 from ssl_bench.study import Cell, Study
 
 RATE = 16_000
-SAMPLE_BYTES, STATE_BYTES = 2, 2
-"""int16 waveforms, bfloat16 states."""
+SAMPLE_BYTES, STATE_BYTES, WEIGHT_BYTES = 2, 2, 2
+"""int16 waveforms, bfloat16 states, fine-tuned weights in half precision."""
 GPU_SHARE = 0.4
 """Of a job's part of a GPU's memory: what ``features.choose`` lets the states take."""
 NOTEBOOKS = 3
@@ -44,6 +44,8 @@ class StreamPlan:
     """Where they are kept; None if that depends on a size that is not known."""
     gpu: bool
     """Whether ``auto`` prefers a GPU's memory where it is large enough."""
+    tuned: bool = False
+    """Whether the encoder is trained, so that its states are never kept."""
 
     @property
     def bytes(self) -> float | None:
@@ -71,6 +73,10 @@ class CellPlan:
     """Runs; None where the number of layers is not known."""
     steps: int
     sweep_steps: int
+    tuned: bool
+    """Whether the encoder is trained, too."""
+    weights: float | None
+    """Bytes of the trained encoders that it leaves; None where that is not known."""
 
 
 @dataclass(frozen=True)
@@ -128,13 +134,15 @@ def _stream(
 ) -> StreamPlan:
     """Choose as ``features.choose`` does where no GPU is large enough."""
     place: Place | None
-    auto = study.cache == "auto"
-    if study.cache != "auto":
-        place = study.cache
+    cache = study.cache_of(upstream)
+    auto = cache == "auto"
+    if cache != "auto":
+        place = cache
     else:
         needed = states_bytes(size, hours)
         place = None if needed is None else "disk" if needed <= study.cache_gb * 1e9 else "live"
-    return StreamPlan(upstream, corpus, size, hours, place, auto and study.uses_gpu())
+    tuned = study.fine_tune_of(upstream) is not None
+    return StreamPlan(upstream, corpus, size, hours, place, auto and study.uses_gpu(), tuned)
 
 
 def _cell(study: Study, cell: Cell, size: Size | None) -> CellPlan:
@@ -143,13 +151,24 @@ def _cell(study: Study, cell: Cell, size: Size | None) -> CellPlan:
         layers = None if size is None else size.layers
     steps, sweep = study.training_of(cell.task).steps, study.sweep
     tried = 0 if sweep is None else len(study.rates_of(cell.task)) * len(sweep.seeds)
+    train = None if layers is None else layers * len(study.seeds)
+    tuned = study.fine_tune_of(cell.upstream) is not None
     return CellPlan(
         cell,
-        train=None if layers is None else layers * len(study.seeds),
+        train=train,
         sweep=None if layers is None else layers * tried,
         steps=steps,
         sweep_steps=0 if sweep is None else max(1, round(steps * sweep.steps)),
+        tuned=tuned,
+        weights=_weights(size, train) if tuned else 0.0,
     )
+
+
+def _weights(size: Size | None, runs: int | None) -> float | None:
+    """Return about the bytes of trained encoders: 12 D² parameters a block of the usual form."""
+    if size is None or runs is None:
+        return None
+    return runs * 12.0 * (size.layers - 1) * size.dim**2 * WEIGHT_BYTES
 
 
 def packs(study: Study) -> dict[tuple[str, str], int]:

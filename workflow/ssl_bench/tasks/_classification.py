@@ -37,6 +37,7 @@ class ClassificationTask(LabelledTask):
     """
 
     metric: ClassVar[str] = "accuracy"
+    inner_width: ClassVar[str | None] = "hidden"
     higher_is_better: ClassVar[bool] = True
     has_classes: ClassVar[bool] = True
 

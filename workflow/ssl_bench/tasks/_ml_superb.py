@@ -6,7 +6,7 @@ placed within the longest utterance of the batch, as ESPnet places them.
 """
 
 import re
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -52,6 +52,7 @@ class MLSuperbConfig(CharacterConfig):
 class MLSuperbTask(CharacterTask):
     """Recognition with ML-SUPERB's head."""
 
+    inner_width: ClassVar[str | None] = "feed_forward"
     strip_punctuation = True
     per_symbol = False
 

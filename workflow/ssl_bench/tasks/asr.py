@@ -26,6 +26,7 @@ class Task(CharacterTask):
     """Speech recognition."""
 
     stackable: ClassVar[bool] = False
+    inner_width: ClassVar[str | None] = "hidden"
     blank: ClassVar[str] = "<s>"
     spare: ClassVar[tuple[str, ...]] = ("<pad>", "<unk>")
     word_end = True

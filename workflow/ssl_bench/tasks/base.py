@@ -29,11 +29,15 @@ class TaskConfig(Strict):
 class Task(ABC):
     """A supervised task on one corpus."""
 
+    config: Any
+    """The entry of the study, this kind's ``Config``."""
     metric: ClassVar[str]
     """Name of the metric, in percent: ``per``, ``cer``, ``wer``, ``accuracy`` or ``eer``."""
     higher_is_better: ClassVar[bool]
     stackable: ClassVar[bool] = True
     """Whether the head runs under ``torch.func.vmap`` (an LSTM does not)."""
+    inner_width: ClassVar[str | None] = None
+    """Key of its ``Config`` that widens the head within, which ``enlarge_by`` does; None: none."""
     has_classes: ClassVar[bool] = False
     """Whether targets are classes of utterances, which can be balanced; dev has them, too."""
     has_dev_loss: ClassVar[bool] = True

@@ -42,6 +42,7 @@ class Task(SequenceTask):
     """Phone recognition."""
 
     metric: ClassVar[str] = "per"
+    inner_width: ClassVar[str | None] = "hidden"
 
     def __init__(self, config: Any, table: pd.DataFrame) -> None:
         super().__init__(config, table)

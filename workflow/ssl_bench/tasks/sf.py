@@ -39,6 +39,7 @@ class Task(SequenceTask):
     """Slot filling."""
 
     stackable: ClassVar[bool] = False
+    inner_width: ClassVar[str | None] = "hidden"
 
     def __init__(self, config: Any, table: pd.DataFrame) -> None:
         super().__init__(config, table)

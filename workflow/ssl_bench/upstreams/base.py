@@ -7,11 +7,16 @@ A kind is a module with
 
 and, where it can be said without loading,
 
-* ``size(config) -> (L, D, stride)``, for the plan of a study.
+* ``size(config) -> (L, D, stride)``, for the plan of a study;
+
+and, where the encoder can be fine-tuned,
+
+* ``parts(upstream) -> Parts``.
 """
 
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +30,17 @@ class UpstreamConfig(Strict):
     """Keys that every upstream entry has."""
 
     kind: str
+
+
+class Parts(NamedTuple):
+    """What fine-tuning has to know of an encoder."""
+
+    blocks: tuple[nn.Module, ...]
+    """Its layers, in order; dropout is within them, LayerDrop and masking are around them."""
+    convolutions: tuple[nn.Module, ...]
+    """What reads samples, or a spectrogram: customarily kept fixed."""
+    constant: tuple[nn.Module, ...] = ()
+    """Never trained, such as sinusoidal positions."""
 
 
 class Upstream(nn.Module, ABC):

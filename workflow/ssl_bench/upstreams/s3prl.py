@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ssl_bench.errors import StudyError, suggest
 from ssl_bench.upstreams._hugging_face import HuggingFaceConfig, weight_files
 from ssl_bench.upstreams._pickles import reading
-from ssl_bench.upstreams.base import Upstream, UpstreamConfig
+from ssl_bench.upstreams.base import Parts, Upstream, UpstreamConfig
 
 NEEDS_PATH = ("_local", "_custom", "_url", "_gdriveid")
 SHORTEST = 800
@@ -134,8 +134,8 @@ def load(config: Config) -> S3PRLUpstream:
         StudyError: s3prl is not installed, an unknown name, a path missing or not expected, or a
             checkpoint that cannot be read, does not fit its model, or would have to be unpickled.
     """
-    hub = _hub()
-    known = hub.options()
+    upstreams = hub()
+    known = upstreams.options()
     if config.name not in known:
         raise StudyError(f"upstream: s3prl has no {config.name!r}; {suggest(config.name, known)}")
     wants = config.name.endswith(NEEDS_PATH)
@@ -151,7 +151,7 @@ def load(config: Config) -> S3PRLUpstream:
     keys = {"ckpt": config.path} if wants else {}
     where = f"s3prl's {config.name!r}" + (f" ({config.path})" if config.path else "")
     with reading(where, trusted=config.trust_checkpoint) as files:
-        expert = getattr(hub, config.name)(**keys)
+        expert = getattr(upstreams, config.name)(**keys)
     upstream = S3PRLUpstream(expert.float(), config.name)
     if config.path is not None and not files:  # s3prl's hf_…_custom, which transformers loads
         files = list(weight_files(HuggingFaceConfig(kind=config.kind, model=config.path)))
@@ -159,7 +159,26 @@ def load(config: Config) -> S3PRLUpstream:
     return upstream
 
 
-def _hub() -> ModuleType:
+def parts(upstream: S3PRLUpstream) -> Parts:
+    """Return the blocks and convolutions of HuBERT, wav2vec 2.0, WavLM, data2vec and their kin.
+
+    Raises:
+        StudyError: another architecture, whose parts are not known.
+    """
+    model: Any = getattr(upstream.expert, "model", None)
+    try:
+        found = Parts(tuple(model.encoder.layers), (model.feature_extractor,))
+    except (AttributeError, TypeError):
+        raise StudyError(
+            f"upstream: s3prl's {upstream.name!r} cannot be fine-tuned: expected an encoder built "
+            "like HuBERT, wav2vec 2.0, WavLM or data2vec"
+        ) from None
+    if hasattr(model, "feature_grad_mult"):
+        model.feature_grad_mult = 1.0  # 0 keeps convolutions fixed, which is not decided here
+    return found
+
+
+def hub() -> ModuleType:
     """Import ``s3prl.hub``, which wants two names that torchaudio 2.9 took away.
 
     Neither is called for features: one chose a file reader, the other served a data loader.

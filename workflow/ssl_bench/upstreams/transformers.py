@@ -23,7 +23,7 @@ from ssl_bench.upstreams._masking import (
     frame_mask,
     pad,
 )
-from ssl_bench.upstreams.base import Upstream
+from ssl_bench.upstreams.base import Parts, Upstream
 
 FAMILIES = ("hubert", "wav2vec2", "wavlm", "data2vec-audio")
 PARTS = ("feature_extractor.", "feature_projection.", "encoder.", "masked_spec_embed")
@@ -124,6 +124,12 @@ def load(config: Config) -> TransformersUpstream:
     upstream = TransformersUpstream(model, normalize).eval()
     upstream.files = files
     return upstream
+
+
+def parts(upstream: TransformersUpstream) -> Parts:
+    """Return the encoder's blocks and its convolutions over samples."""
+    model: Any = upstream.model
+    return Parts(tuple(model.encoder.layers), (model.feature_extractor,))
 
 
 def _normalizes(config: Config, architecture: Any) -> bool:

@@ -16,7 +16,7 @@ from ssl_bench.errors import StudyError
 from ssl_bench.upstreams._blocks import BlockInputs
 from ssl_bench.upstreams._hugging_face import HuggingFaceConfig, read_architecture, read_model
 from ssl_bench.upstreams._masking import frame_mask
-from ssl_bench.upstreams.base import SAMPLE_RATE, Upstream
+from ssl_bench.upstreams.base import SAMPLE_RATE, Parts, Upstream
 
 HOP = 160
 """Samples between two frames of the spectrogram; the second convolution halves their rate."""
@@ -107,3 +107,10 @@ def load(config: Config) -> WhisperUpstream:
     upstream = WhisperUpstream(parts.get_encoder()).eval()
     upstream.files = files
     return upstream
+
+
+def parts(upstream: WhisperUpstream) -> Parts:
+    """Return the encoder's blocks, its convolutions over frames and its sinusoids."""
+    encoder: Any = upstream.encoder
+    convolutions = (encoder.conv1, encoder.conv2)
+    return Parts(tuple(encoder.layers), convolutions, (encoder.embed_positions,))
