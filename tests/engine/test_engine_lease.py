@@ -1,0 +1,198 @@
+"""The line for GPUs, with real processes: one holder a slot, first come first served, no death
+that leaves a lock behind."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from ssl_bench import lease
+from ssl_bench.errors import StudyError
+
+RACERS, DEVICES, HOLDS, KILLS = 8, ["0", "GPU-1", "MIG-GPU-2/1/0"], 1000, 20
+RACER = """
+import os, random, sys, time
+from ssl_bench import lease
+assert "torch" not in sys.modules
+lease.POLL = 0.004
+log = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND)
+names = sys.argv[2].split(",")
+def note(what):
+    os.write(log, f"{time.monotonic_ns()} {os.getpid()} {what}\\n".encode())
+while True:
+    with lease.one_of(names, 1, lambda: note("wait")) as index:
+        note(f"take {names[index]}")
+        time.sleep(random.expovariate(500))
+        note(f"give {names[index]}")
+    time.sleep(random.expovariate(500))
+"""
+
+
+class Note(NamedTuple):
+    """What a racer wrote down: while it held the device, or before it waited."""
+
+    time: int
+    pid: int
+    what: str
+    device: str = ""
+
+
+def read(log: Path) -> list[Note]:
+    lines = (line.split() for line in log.read_text().splitlines())
+    return sorted(Note(int(when), int(pid), *rest) for when, pid, *rest in lines)
+
+
+def shared(notes: list[Note], killed: dict[int, int]) -> list[tuple[Note, Note]]:
+    """List the pairs of holds of one device that overlap; ``killed`` says when a racer died."""
+    holds: dict[str, list[tuple[Note, float]]] = defaultdict(list)
+    taken: dict[int, Note] = {}
+    for note in notes:
+        if note.what == "take":
+            taken[note.pid] = note
+        elif note.what == "give":
+            holds[note.device].append((taken.pop(note.pid), note.time))
+    for pid, note in taken.items():
+        holds[note.device].append((note, killed.get(pid, float("inf"))))
+    found = []
+    for of_device in holds.values():
+        of_device.sort()
+        for (one, until), (other, _) in zip(of_device, of_device[1:], strict=False):
+            if other.time < until:
+                found.append((one, other))
+    return found
+
+
+def overtaken(notes: list[Note], killed: dict[int, int]) -> int:
+    """Return the most times that one racer took a device while another one waited."""
+    waiting: dict[int, Counter] = {}
+    worst = 0
+    for note in notes:
+        if note.what == "wait":
+            waiting[note.pid] = Counter()
+        elif note.what == "take":
+            waiting.pop(note.pid, None)
+            for pid, passed in waiting.items():
+                if note.time < killed.get(pid, float("inf")):
+                    passed[note.pid] += 1
+                    worst = max(worst, passed[note.pid])
+    return worst
+
+
+class Race:
+    """Some racers for the same devices, who write into one log."""
+
+    def __init__(self, folder: Path, repository: Path) -> None:
+        self.log = folder / "log"
+        self.log.touch()
+        path = os.pathsep.join([str(repository / "workflow"), os.environ.get("PYTHONPATH", "")])
+        self.environment = {**os.environ, "PYTHONPATH": path, "SSL_BENCH_LOCKS": str(folder)}
+        self.running: list[subprocess.Popen] = []
+        self.killed: dict[int, int] = {}
+
+    def start(self) -> None:
+        command = [sys.executable, "-c", RACER, str(self.log), ",".join(DEVICES)]
+        self.running.append(subprocess.Popen(command, env=self.environment))
+
+    def kill(self, process: subprocess.Popen) -> None:
+        self.killed[process.pid] = time.monotonic_ns()
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        self.running.remove(process)
+
+    def holds(self) -> int:
+        return self.log.read_bytes().count(b"take")
+
+
+@pytest.fixture
+def race(tmp_path, repository):
+    made = Race(tmp_path, repository)
+    yield made
+    for process in list(made.running):
+        made.kill(process)
+
+
+def test_racers_some_of_them_killed(race, monkeypatch) -> None:
+    dice = random.Random(0)
+    for _ in range(RACERS):
+        race.start()
+    for done in range(KILLS):
+        while race.holds() < (done + 1) * HOLDS / (KILLS + 1):
+            assert all(process.poll() is None for process in race.running)
+            time.sleep(0.01)
+        time.sleep(dice.random() / 50)
+        race.kill(dice.choice(race.running))  # holding, waiting or drawing a number
+        race.start()
+    while race.holds() < HOLDS:
+        time.sleep(0.01)
+    for process in list(race.running):
+        race.kill(process)
+
+    notes = read(race.log)
+    assert not shared(notes, race.killed)
+    assert {note.device for note in notes if note.what == "take"} == set(DEVICES)
+    assert overtaken(notes, race.killed) <= 1  # by one who was ahead in the line
+    holding = {pid for pid, note in {n.pid: n for n in notes}.items() if note.what == "take"}
+    assert holding  # some died with a device in hand
+    monkeypatch.setenv("SSL_BENCH_LOCKS", str(race.log.parent))
+    for device in DEVICES:
+        with lease.one_of([device], 1, pytest.fail) as index:
+            assert index == 0
+    assert not list(lease.folder().glob("*.ticket"))
+
+
+def test_what_the_race_would_find() -> None:
+    first, second = Note(1, 10, "take", "0"), Note(5, 11, "take", "0")
+    given = Note(6, 10, "give", "0")
+    assert shared([first, second, given], {}) == [(first, second)]
+    assert shared([first, second], {10: 4}) == []
+    assert shared([first, second], {10: 6}) == [(first, second)]
+    waits = Note(0, 12, "wait")
+    passed = [waits, first, given, Note(7, 10, "take", "0")]
+    assert overtaken(passed, {}) == 2
+    assert overtaken(passed, {12: 7}) == 1
+
+
+def test_those_who_want_other_devices_are_not_held_up(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("SSL_BENCH_LOCKS", str(tmp_path))
+    where = lease.folder()
+    with lease.one_of(["0"], 1, pytest.fail):
+        number, ticket = lease._draw(where, ["0", "1"])  # waits for 0 or 1
+        with lease.one_of(["2", "1"], 1, pytest.fail) as index:
+            assert index == 0
+        assert lease._take(where, ["1"], 1, number + 1) is None  # 1 is for the one before
+        ticket.release()
+        found = lease._take(where, ["1"], 1, number + 1)
+        assert found is not None
+        found[1].release()
+
+
+def test_the_locks_lie_in_the_first_place_that_can_be_written(monkeypatch, tmp_path) -> None:
+    monkeypatch.delenv("SSL_BENCH_LOCKS", raising=False)
+    file = tmp_path / "file"
+    file.touch()
+    foreign = tmp_path / "foreign"  # someone else's link in a folder for all
+    foreign.mkdir()
+    (foreign / f"ssl-bench-gpu-{os.getuid()}").symlink_to(tmp_path / "nowhere")
+    good = tmp_path / "good"
+    good.mkdir()
+    monkeypatch.setattr(lease, "PLACES", (str(file), str(foreign), str(good)))
+    made = lease.folder()
+    assert made.parent == good
+    assert made.stat().st_mode & 0o777 == 0o700
+    assert lease.folder() == made
+
+
+def test_no_place_for_the_locks(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("SSL_BENCH_LOCKS", str(tmp_path / "none"))
+    with (
+        pytest.raises(StudyError, match="no place for the locks .* set SSL_BENCH_LOCKS"),
+        lease.one_of(["0"], 1, pytest.fail),
+    ):
+        pass
