@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test lint clean
+.PHONY: help reproduce test slurm-test lint clean
 
 STUDY ?= config/mini.yaml
 CORES ?= all
@@ -23,6 +23,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 help:
 	@echo 'make reproduce   environment, then the study in STUDY (now $(STUDY))'
 	@echo 'make test        environment, then the tests'
+	@echo 'make slurm-test  the smoke study on a real Slurm (root; packages slurm-wlm and munge)'
 	@echo 'make lint        ruff, mypy, snakefmt (snakemake --lint is one of the tests)'
 	@echo 'make clean       remove caches (not .venv, work/ or results/)'
 
@@ -46,6 +47,9 @@ reproduce: .venv/.stamp
 
 test: .venv/.stamp
 	.venv/bin/python -m pytest -q
+
+slurm-test: .venv/.stamp
+	SSL_BENCH_SLURM_TEST=1 .venv/bin/python -m pytest -q -rs -s tests/slurm
 
 # Every check runs, and the target fails if one of them did.
 lint: .venv/.stamp

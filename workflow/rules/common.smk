@@ -82,6 +82,11 @@ def packs(name):
     ]
 
 
+def grows(amount):
+    """Ask for more with every attempt: a job may have run out of it."""
+    return lambda wildcards, attempt: amount * attempt
+
+
 def folder_of_input(wildcards, input):
     return Path(input[0]).parent
 

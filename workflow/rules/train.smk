@@ -13,8 +13,8 @@ rule sweep:
         f"{TIMES}/sweep/{{task}}.{{upstream}}.{{pack}}.tsv"
     threads: 1
     resources:
-        mem_mb=6000,
-        runtime=720,
+        mem_mb=grows(6000),
+        runtime=grows(720),
         gpu=GPU,
     params:
         study=str(study.resolved),
@@ -37,8 +37,8 @@ rule train:
         f"{TIMES}/train/{{task}}.{{upstream}}.{{pack}}.tsv"
     threads: 1
     resources:
-        mem_mb=6000,
-        runtime=1440,
+        mem_mb=grows(6000),
+        runtime=grows(1440),
         gpu=GPU,
     params:
         study=str(study.resolved),

@@ -42,7 +42,7 @@ def one_of(names: list[str], slots: int, wait: Callable[[], None]) -> Iterator[i
         StudyError: there is no place for the locks.
     """
     where = folder()
-    desk = FileLock(where / "desk.lock", poll_interval=POLL / 10)  # held to draw or look, never long
+    desk = FileLock(where / "desk.lock", poll_interval=POLL / 10)  # held to draw or to look
     with desk:
         number, ticket = _draw(where, names)
     waiting = False
