@@ -38,9 +38,9 @@ PreemptMode=REQUEUE
 KillWait=2
 MinJobAge=86400
 GresTypes=gpu
-NodeName=DEFAULT NodeHostname={host} NodeAddr=127.0.0.1 CPUs=8 RealMemory=64000 Gres=gpu:1
-NodeName=n1 Port={ports[1]}
-NodeName=n2 Port={ports[2]}
+NodeName=DEFAULT CPUs=8 RealMemory=64000 Gres=gpu:1
+NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]}
+NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]}
 PartitionName=main Nodes=ALL Default=YES PriorityTier=1
 PartitionName=urgent Nodes=ALL PriorityTier=2
 """
@@ -90,6 +90,7 @@ class Cluster:
         )
 
     def _ready(self) -> bool:
+        assert all(daemon.poll() is None for daemon in self.daemons), self.said()
         states = self.run("sinfo", "-h", "-N", "-p", "main", "-o", "%T", check=False).split()
         return states == ["idle", "idle"]
 
@@ -125,6 +126,7 @@ class Cluster:
         for process in self.left():
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
+        wait_for(lambda: not self.left(), 10, lambda: f"processes {self.left()} stay")
 
     def left(self) -> list[int]:
         """List the processes that were started by this cluster and still run."""
@@ -169,5 +171,7 @@ def cluster() -> Iterator[Cluster]:
         made.start()
         yield made
     finally:
-        made.stop()
-        shutil.rmtree(made.folder)
+        try:
+            made.stop()
+        finally:
+            shutil.rmtree(made.folder)

@@ -48,8 +48,8 @@ class Site:
         self.environment |= {"SLURM_CONF": own, "PATH": path}
 
     def snakemake(self, *options: str) -> subprocess.Popen:
-        command = [sys.executable, "-m", "snakemake", "--configfile", "study.yaml", *options]
-        command += ["--set-threads", "corpus=2", "features=1"]  # the same here and there
+        command = [sys.executable, "-m", "snakemake", "--configfile", "study.yaml"]
+        command += ["--set-threads", "corpus=2", "features=1", *options]  # the same here and there
         with (self.root / "snakemake.log").open("a") as log:
             return subprocess.Popen(
                 command,
@@ -71,28 +71,29 @@ class Trouble:
 
     def __init__(self, cluster) -> None:
         self.cluster = cluster
-        self.done: dict[str, dict[str, str]] = {}
+        self.met: dict[str, dict[str, str]] = {}
 
     def stir(self) -> None:
         for job in self.cluster.jobs():
             if job["JobState"] != "RUNNING":
                 continue
             rule, number, node = job.get("Comment", ""), job["JobId"], job["NodeList"]
-            if "cancelled" not in self.done and "features" in rule:
-                self.cluster.run("scancel", number)
-                self.done["cancelled"] = job
-            elif "drained" not in self.done and "similarity" in rule:
-                self.cluster.run(
-                    "scontrol", "update", f"nodename={node}", "state=drain", "reason=test"
-                )
-                self.done["drained"] = job
-            elif "drained" in self.done and "preempted" not in self.done and "cells" in rule:
-                if node != self.done["drained"]["NodeList"]:
-                    self.cluster.run(
-                        *("sbatch", "--partition=urgent", f"--nodelist={node}", "--gpus=1"),
-                        *("--output=/dev/null", "--wrap", "sleep 3"),
-                    )
-                    self.done["preempted"] = job
+            if "features" in rule:
+                self.once("cancelled", job, "scancel", number)
+            elif "similarity" in rule:
+                drain = ("update", f"nodename={node}", "state=drain", "reason=test")
+                self.once("drained", job, "scontrol", *drain)
+            elif "cells" in rule and node != self.node("drained"):
+                urgent = ("--partition=urgent", f"--nodelist={node}", "--gpus=1", "--wrap=sleep 3")
+                self.once("preempted", job, "sbatch", "--output=/dev/null", *urgent)
+
+    def once(self, what: str, job: dict[str, str], *command: str) -> None:
+        if what not in self.met and (what != "preempted" or "drained" in self.met):
+            self.cluster.run(*command)
+            self.met[what] = job
+
+    def node(self, what: str) -> str | None:
+        return self.met[what]["NodeList"] if what in self.met else None
 
 
 @pytest.fixture(scope="module")
@@ -106,8 +107,8 @@ def home(cluster, tmp_path_factory, repository) -> pd.DataFrame:
 
 def test_a_study_in_trouble_ends_in_the_same_table(cluster, home, tmp_path, repository) -> None:
     site = Site(tmp_path / "site", repository)
-    began = time.monotonic()
     site.use(cluster)
+    began = time.monotonic()
     run = site.snakemake("--profile", "profiles/slurm", *TEST)
     trouble = Trouble(cluster)
     try:
@@ -117,17 +118,33 @@ def test_a_study_in_trouble_ends_in_the_same_table(cluster, home, tmp_path, repo
     finally:
         run.kill()
     assert run.returncode == 0, site.said() + cluster.said()
-    print(f"on Slurm: {time.monotonic() - began:.0f} s")
+    print(f"\non Slurm: {time.monotonic() - began:.0f} s")
 
     jobs = {job["JobId"]: job for job in cluster.jobs() if job["Partition"] == "main"}
     for job in jobs.values():
-        print(
-            {key: job.get(key) for key in ("JobId", "Comment", "JobState", "NodeList", "Restarts")}
-        )
-    assert set(trouble.done) == {"cancelled", "drained", "preempted"}
-    assert jobs[trouble.done["cancelled"]["JobId"]]["JobState"] == "CANCELLED"
-    assert jobs[trouble.done["preempted"]["JobId"]]["Restarts"] == "1"
+        print("{JobId} {Comment} {JobState} {NodeList} restarts={Restarts}".format(**job))
+    assert set(trouble.met) == {"cancelled", "drained", "preempted"}
+    assert jobs[trouble.met["cancelled"]["JobId"]]["JobState"] == "CANCELLED"
+    assert jobs[trouble.met["preempted"]["JobId"]]["Restarts"] == "1"
+    drained = trouble.met["drained"]
+    assert jobs[drained["JobId"]]["JobState"] == "COMPLETED"
+    later = [job for job in jobs.values() if job["StartTime"] > drained["StartTime"]]
+    assert trouble.node("drained") not in {job["NodeList"] for job in later}
+    # One corpus, two upstreams, features twice and once more, similarity, five cells in two
+    # groups, and the rest: 23 rules' jobs.
+    assert len(jobs) == 10
     assert (site.root / "results" / "smoke" / "report.html").is_file()
     pd.testing.assert_frame_equal(
         site.results().drop(columns=MEASURED), home.drop(columns=MEASURED), check_exact=True
     )
+
+    # The same by --gres, for one job of the finished study.
+    target = "work/smoke/similarity/hubert-mini-13.words.csv"
+    again = site.snakemake(
+        "--profile", "profiles/slurm-gres", *TEST, "-R", "similarity", "--", target
+    )
+    assert again.wait() == 0, site.said() + cluster.said()
+    last = max(cluster.jobs(), key=lambda job: int(job["JobId"]))
+    assert last["JobState"] == "COMPLETED"
+    assert last["TresPerNode"] == "gres:gpu:1"
+    assert "TresPerJob" not in last  # which --gpus sets
