@@ -68,3 +68,23 @@ rule report:
     shell:
         "python -m analysis report --tables {params.tables:q} --figures {params.figures:q}"
         " --out {output:q} 2> {log:q}"
+
+
+# `snakemake crate`: the finished study as an RO-Crate.
+rule crate:
+    input:
+        everything(),
+    output:
+        f"{R}/ro-crate-metadata.json",
+    log:
+        f"{LOGS}/crate.log",
+    benchmark:
+        f"{TIMES}/crate.tsv"
+    threads: 1
+    resources:
+        mem_mb=grows(2000),
+        runtime=grows(30),
+    params:
+        folder=folder_of_output,
+    shell:
+        "python -m analysis crate --results {params.folder:q} 2> {log:q}"
