@@ -1,6 +1,7 @@
 """The line for GPUs, with real processes: one holder a slot, first come first served, no death
 that leaves a lock behind."""
 
+import errno
 import os
 import random
 import signal
@@ -195,6 +196,18 @@ def test_the_locks_lie_in_the_first_place_that_can_be_written(monkeypatch, tmp_p
     assert made.parent == good
     assert made.stat().st_mode & 0o777 == 0o700
     assert lease.folder() == made
+
+
+def test_a_file_system_without_locks_is_passed_over(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("SSL_BENCH_LOCKS", str(tmp_path))
+    assert lease.folder().parent == tmp_path
+
+    def none(file: int, operation: int) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(lease.fcntl, "flock", none)
+    with pytest.raises(StudyError, match=r"no place for the locks"):
+        lease.folder()
 
 
 def test_no_place_for_the_locks(monkeypatch, tmp_path) -> None:

@@ -7,6 +7,7 @@ that no living job with a lower number would take: first come, first served, and
 those who want other devices.
 """
 
+import fcntl
 import os
 import re
 import tempfile
@@ -58,7 +59,7 @@ def one_of(names: list[str], slots: int, wait: Callable[[], None]) -> Iterator[i
             time.sleep(POLL)
     finally:
         with desk:
-            Path(ticket.lock_file).unlink()
+            Path(ticket.lock_file).unlink(missing_ok=True)
             ticket.release()
     index, lock = free
     try:
@@ -75,14 +76,24 @@ def folder() -> Path:
         try:
             path.mkdir(mode=0o700, exist_ok=True)
             if path.lstat().st_uid == os.getuid() and os.access(path, os.W_OK | os.X_OK):
+                _try_lock(path)
                 return path
         except OSError:
             continue
     raise StudyError(
-        f"device: no place for the locks on GPUs, found none to write in among "
+        "device: no place for the locks on GPUs, found none to write and lock in among "
         f"{chosen or ', '.join([*PLACES, tempfile.gettempdir()])}; "
         "set SSL_BENCH_LOCKS to a folder on this machine"
     )
+
+
+def _try_lock(path: Path) -> None:
+    """Raise OSError if the file system has no locks that end with their process."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    finally:
+        os.close(opened)
 
 
 def _draw(where: Path, names: list[str]) -> tuple[int, FileLock]:
@@ -106,6 +117,7 @@ def _take(where: Path, names: list[str], slots: int, number: int) -> tuple[int, 
             if name not in spoken_for:
                 lock = FileLock(where / f"{re.sub(r'[^A-Za-z0-9.-]', '_', name)}.{slot}.lock")
                 if _locked(lock):
+                    Path(lock.lock_file).touch()  # for what clears old files away
                     return index, lock
     return None
 
