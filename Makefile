@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help reproduce paper-smoke test lint clean
+.PHONY: help reproduce paper-smoke test slurm-test lint clean
 
 STUDY ?= config/mini.yaml
 CORES ?= all
@@ -24,6 +24,7 @@ help:
 	@echo 'make reproduce   environment, then the study in STUDY (now $(STUDY))'
 	@echo 'make paper-smoke environment, then all of config/paper.yaml on small generated corpora'
 	@echo 'make test        environment, then the tests'
+	@echo 'make slurm-test  the smoke study on a real Slurm (root; packages slurm-wlm and munge)'
 	@echo 'make lint        ruff, mypy, snakefmt (snakemake --lint is one of the tests)'
 	@echo 'make clean       remove caches (not .venv, work/ or results/)'
 
@@ -55,6 +56,9 @@ paper-smoke: .venv/.stamp
 
 test: .venv/.stamp
 	.venv/bin/python -m pytest -q
+
+slurm-test: .venv/.stamp
+	SSL_BENCH_SLURM_TEST=1 .venv/bin/python -m pytest -q -rs -s tests/slurm
 
 # Every check runs, and the target fails if one of them did.
 lint: .venv/.stamp

@@ -1,4 +1,4 @@
-"""``python -m analysis collect|tables|figures|report``: what the DAG's last rules call."""
+"""``python -m analysis collect|tables|figures|report|crate``: what the DAG's last rules call."""
 
 import sys
 from collections.abc import Callable
@@ -98,6 +98,17 @@ def report_command(
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(page, encoding="utf-8")
     print(out)
+
+
+@app.command("crate")
+@one_line
+def crate_command(
+    results: Annotated[Path, typer.Option(help="results/<study>")],
+) -> None:
+    """Describe the folder of a finished study as an RO-Crate."""
+    from analysis.crate import write
+
+    print(write(results))
 
 
 if __name__ == "__main__":

@@ -293,6 +293,22 @@ def test_wrong_cutsets_are_one_line(folder, cutsets):
     assert "has 0 supervisions, expected one" in line
 
 
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("kind", ["command", "url"])
+def test_a_cutset_runs_no_command_and_fetches_nothing(folder, cutsets, kind, mixed):
+    from lhotse import CutSet
+
+    cut = CutSet.from_file(cutsets["dev"])[0]
+    source = cut.recording.sources[0]
+    source.type, source.source = kind, f"touch {folder}/ran"
+    if mixed:
+        cut = cut.append(cut.drop_supervisions())
+    CutSet.from_cuts([cut]).to_file(folder / "bad.jsonl")
+    line = error_of(**{**cutsets, "dev": folder / "bad.jsonl"})
+    assert f"its recording is a {kind}, which is not run or fetched; expected a file" in line
+    assert not (folder / "ran").exists()
+
+
 # ---- the real recordings
 
 

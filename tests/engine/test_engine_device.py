@@ -5,12 +5,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from ssl_bench import device
+from ssl_bench import device, lease
 from ssl_bench.errors import StudyError
 
 HOLDER = """
@@ -33,8 +33,7 @@ class WaitedInLine(Exception):
 @pytest.fixture
 def gpus(monkeypatch, tmp_path) -> Callable[..., None]:
     """Pretend to have GPUs of these names; a lease that would have to wait raises."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setenv("SSL_BENCH_LOCKS", str(tmp_path))
     monkeypatch.delenv("SSL_BENCH_GPU_SLOTS", raising=False)
     monkeypatch.setattr(device, "resolve", lambda wanted: "cuda")
     monkeypatch.setattr(torch.cuda, "set_device", lambda index: None)
@@ -42,7 +41,7 @@ def gpus(monkeypatch, tmp_path) -> Callable[..., None]:
     def wait(seconds: float) -> None:
         raise WaitedInLine
 
-    monkeypatch.setattr(device.time, "sleep", wait)
+    monkeypatch.setattr(lease.time, "sleep", wait)
 
     def pretend(*names: str) -> None:
         monkeypatch.setattr(device, "visible", lambda: list(names))
@@ -133,19 +132,26 @@ def test_a_number_of_slots_that_is_none(gpus, monkeypatch, slots: str) -> None:
 
 
 def test_cpu_takes_no_lock(monkeypatch, tmp_path) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setenv("SSL_BENCH_LOCKS", str(tmp_path))
     with device.lease("cpu") as held:
         assert held == torch.device("cpu")
-    assert not list(Path(tmp_path).iterdir())
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
     ("outer", "names"),
-    [("1,3", ["1", "3"]), ("GPU-ab, GPU-cd", ["GPU-ab", "GPU-cd"]), ("", []), (None, ["0", "1"])],
+    [
+        (None, ["uuid-0", "uuid-1"]),
+        ("1,3", ["uuid-0", "uuid-1"]),  # indices, which another job may use for other GPUs
+        ("GPU-ab, GPU-cd", ["uuid-0", "uuid-1"]),  # shortened names
+        ("MIG-GPU-ab/1/0, MIG-cd", ["MIG-GPU-ab/1/0", "MIG-cd"]),
+    ],
 )
-def test_an_outer_choice_of_gpus_is_kept_to(monkeypatch, outer, names) -> None:
+def test_a_gpu_has_one_name_in_every_process(monkeypatch, outer, names) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda i: SimpleNamespace(uuid=f"uuid-{i}")
+    )
     if outer is None:
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     else:

@@ -83,7 +83,8 @@ class Road:
 
 @pytest.fixture(scope="module")
 def road(tmp_path_factory, repository) -> Road:
-    made = Road(tmp_path_factory.mktemp("smoke"), repository)
+    # A name that a shell could read: no command may fall for it.
+    made = Road(tmp_path_factory.mktemp("smoke mañana; it's $HOME"), repository)
     before = made.plan()
     assert before["corpus"] == 1
     assert not (made.root / "work").exists()  # a plan writes nothing

@@ -17,8 +17,8 @@ rule collect:
         f"{TIMES}/collect.tsv"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=grows(4000),
+        runtime=grows(30),
     params:
         study=str(study.resolved),
         cells=study.cells(),
@@ -40,8 +40,8 @@ rule tables:
         f"{TIMES}/tables.tsv"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=grows(4000),
+        runtime=grows(60),
     params:
         folder=folder_of_input,
     shell:

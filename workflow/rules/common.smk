@@ -82,6 +82,13 @@ def packs(name):
     ]
 
 
+def grows(amount):
+    """Ask for more with every attempt: a job may have run out of an amount (of its wildcards)."""
+    return lambda wildcards, attempt: attempt * (
+        amount(wildcards) if callable(amount) else amount
+    )
+
+
 def folder_of_input(wildcards, input):
     return Path(input[0]).parent
 

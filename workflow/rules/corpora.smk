@@ -14,8 +14,8 @@ rule corpus:
         f"{TIMES}/corpus/{{corpus}}.tsv"
     threads: max(1, workflow.cores // len(study.corpora))
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=grows(2000),
+        runtime=grows(60),
     params:
         study=str(study.resolved),
         config=lambda w: study.corpora[w.corpus],

@@ -13,8 +13,8 @@ rule features:
         f"{TIMES}/features/{{upstream}}.{{corpus}}.tsv"
     threads: max(1, min(8, workflow.cores // len(study.corpora)))
     resources:
-        mem_mb=6000,
-        runtime=240,
+        mem_mb=grows(6000),
+        runtime=grows(240),
         gpu=GPU,
     params:
         study=str(study.resolved),
@@ -35,8 +35,8 @@ rule similarity:
         f"{TIMES}/similarity/{{upstream}}.{{corpus}}.tsv"
     threads: 1
     resources:
-        mem_mb=6000,
-        runtime=60,
+        mem_mb=grows(6000),
+        runtime=grows(60),
         gpu=GPU,
     params:
         study=str(study.resolved),

@@ -12,8 +12,8 @@ rule figures:
         f"{TIMES}/figures.tsv"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=grows(4000),
+        runtime=grows(60),
     params:
         tables=folder_of_input,
         folder=folder_of_output,
@@ -36,8 +36,8 @@ rule notebook:
         f"{TIMES}/notebook/{{notebook}}.tsv"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=grows(4000),
+        runtime=grows(60),
     params:
         tables=str(Path(f"{R}/tables").absolute()),
     shell:
@@ -60,11 +60,31 @@ rule report:
         f"{TIMES}/report.tsv"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=grows(2000),
+        runtime=grows(30),
     params:
         tables=folder_of_input,
         figures=lambda w, input: Path(input[-1]).parent,
     shell:
         "python -m analysis report --tables {params.tables:q} --figures {params.figures:q}"
         " --out {output:q} 2> {log:q}"
+
+
+# `snakemake crate`: the finished study as an RO-Crate.
+rule crate:
+    input:
+        everything(),
+    output:
+        f"{R}/ro-crate-metadata.json",
+    log:
+        f"{LOGS}/crate.log",
+    benchmark:
+        f"{TIMES}/crate.tsv"
+    threads: 1
+    resources:
+        mem_mb=grows(2000),
+        runtime=grows(30),
+    params:
+        folder=folder_of_output,
+    shell:
+        "python -m analysis crate --results {params.folder:q} 2> {log:q}"

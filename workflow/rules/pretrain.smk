@@ -8,8 +8,8 @@ rule pretrain:
         f"{TIMES}/pretrain.tsv"
     threads: 16
     resources:
-        mem_mb=64000,
-        runtime=60,
+        mem_mb=grows(64000),
+        runtime=grows(60),
         gpu=1,
     params:
         config="config/pretrain.yaml",

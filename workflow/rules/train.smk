@@ -1,6 +1,10 @@
 # States → trained cells. A job is one interface (`job: interface`) or all of them (`job: stream`).
 
 
+def training_memory(wildcards):
+    return 24000 if study.fine_tune_of(wildcards.upstream) else 6000
+
+
 rule sweep:
     input:
         table=corpus_table,
@@ -13,8 +17,8 @@ rule sweep:
         f"{TIMES}/sweep/{{task}}.{{upstream}}.{{pack}}.tsv"
     threads: 1
     resources:
-        mem_mb=lambda w: 24000 if study.fine_tune_of(w.upstream) else 6000,
-        runtime=720,
+        mem_mb=grows(training_memory),
+        runtime=grows(720),
         gpu=GPU,
     params:
         study=str(study.resolved),
@@ -37,8 +41,8 @@ rule train:
         f"{TIMES}/train/{{task}}.{{upstream}}.{{pack}}.tsv"
     threads: 1
     resources:
-        mem_mb=lambda w: 24000 if study.fine_tune_of(w.upstream) else 6000,
-        runtime=1440,
+        mem_mb=grows(training_memory),
+        runtime=grows(1440),
         gpu=GPU,
     params:
         study=str(study.resolved),

@@ -10,8 +10,8 @@ rule upstream:
         f"{TIMES}/upstream/{{upstream}}.tsv"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=grows(4000),
+        runtime=grows(30),
     params:
         study=str(study.resolved),
         config=lambda w: study.upstream_slice(w.upstream),

@@ -51,7 +51,7 @@ def problems(study: Study) -> Iterator[str]:
     yield from _fitted_problems(study)
     for axis in ("corpora", "upstreams", "tasks", "interfaces"):
         for name in getattr(study, axis):
-            if name == "all" or not re.match(NAME, name):
+            if name == "all" or not re.fullmatch(NAME, name):
                 yield (
                     f"{axis}.{name}: not a usable name, for it becomes a folder: lower case "
                     "letters, digits, _ . - and not 'all'"

@@ -1,31 +1,35 @@
 """Which device a job runs on.
 
 Snakemake counts GPUs but hands out no ids, so a job leases one: it holds a file lock on a device
-until it ends, however it ends. An outer ``CUDA_VISIBLE_DEVICES`` is kept to. With
+until it ends, however it ends (``lease.py``). An outer ``CUDA_VISIBLE_DEVICES`` is kept to. With
 ``SSL_BENCH_GPU_SLOTS=n`` up to n jobs share a device, for studies of small encoders that leave
 most of a large GPU idle.
 """
 
 import os
-import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 
 from ssl_bench.errors import StudyError
+from ssl_bench.lease import one_of
 from ssl_bench.progress import say
 
 
 def visible() -> list[str]:
-    """List the ids of the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
-    outer = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if outer is not None:
-        return [name.strip() for name in outer.split(",") if name.strip()]
-    return [str(index) for index in range(torch.cuda.device_count())]
+    """Name the GPUs that this process may use, in torch's order.
+
+    A GPU has the same name in every process, whatever its index there: a cluster that shows each
+    job one GPU calls all of them 0. A part of a GPU (MIG) is known by its own name alone.
+    """
+    outer = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    names = []
+    for index in range(torch.cuda.device_count()):
+        given = outer[index].strip() if index < len(outer) else ""
+        uuid = str(torch.cuda.get_device_properties(index).uuid)
+        names.append(given if given.startswith("MIG-") else uuid)
+    return names
 
 
 def resolve(wanted: str) -> str:
@@ -46,29 +50,15 @@ def slots() -> int:
 
 @contextmanager
 def lease(wanted: str) -> Iterator[torch.device]:
-    """Hold one device until the block ends; wait in line while all are taken."""
+    """Hold one device until the block ends; wait in line while all are taken.
+
+    Raises:
+        StudyError: ``cuda`` is wanted where there is no GPU, or there is no place for the locks.
+    """
     if resolve(wanted) == "cpu":
         yield torch.device("cpu")
         return
-    places = slots()
-    folder = Path(tempfile.gettempdir()) / f"ssl-bench-gpu-{os.getuid()}"
-    folder.mkdir(exist_ok=True)
-    waiting = False
-    while True:
-        for slot in range(places):
-            for index, name in enumerate(visible()):
-                lock = FileLock(folder / f"{name.replace('/', '_')}.{slot}.lock")
-                try:
-                    lock.acquire(timeout=0)
-                except Timeout:
-                    continue
-                try:
-                    torch.cuda.set_device(index)
-                    yield torch.device("cuda", index)
-                finally:
-                    lock.release()
-                return
-        if not waiting:
-            say(f"waiting for one of {len(visible())} GPUs")
-            waiting = True
-        time.sleep(0.5)
+    names = visible()
+    with one_of(names, slots(), lambda: say(f"waiting for one of {len(names)} GPUs")) as index:
+        torch.cuda.set_device(index)
+        yield torch.device("cuda", index)

@@ -7,6 +7,8 @@ from typing import Any
 from ssl_bench.errors import StudyError, suggest
 
 FIELDS = ("text", "speaker", "language", "gender")
+SAFE = ("file", "memory")
+"""Where samples may come from. lhotse would also run a command and fetch an address."""
 
 
 def read(path: Path, columns: Mapping[str, str], root: str | None, language: str | None) -> Any:
@@ -19,8 +21,8 @@ def read(path: Path, columns: Mapping[str, str], root: str | None, language: str
         language: the language of cuts that name none.
 
     Raises:
-        StudyError: no such file, not a CutSet, no cut, a cut with no recording, with missing files
-            or with another number of supervisions than one, no label to rename.
+        StudyError: no such file, not a CutSet, no cut, a cut with no recording, one that is not a
+            file, missing files or another number of supervisions than one, no label to rename.
     """
     from lhotse import CutSet
     from lhotse.serialization import NotALhotseManifest
@@ -51,6 +53,12 @@ def _one(
 ) -> Any:
     if not cut.has_recording:
         raise StudyError(f"{path}: cut {cut.id!r} has no recording")
+    for source in _sources(cut):
+        if source.type not in SAFE:
+            raise StudyError(
+                f"{path}: cut {cut.id!r}: its recording is a {source.type}, which is not run or "
+                f"fetched; expected a file: {source.source!r}"
+            )
     if len(cut.supervisions) != 1:
         raise StudyError(
             f"{path}: cut {cut.id!r} has {len(cut.supervisions)} supervisions, expected one; "
@@ -75,6 +83,12 @@ def _one(
     return cut
 
 
+def _sources(cut: Any) -> list[Any]:
+    """List what the samples of a cut, or of each track of a mixed one, are read from."""
+    tracks = [track.cut for track in getattr(cut, "tracks", ())] or [cut]
+    return [source for one in tracks if one.has_recording for source in one.recording.sources]
+
+
 def _text(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
@@ -83,7 +97,7 @@ def _check_files(cuts: list[Any], path: Path) -> None:
     missing = [
         f"cut {cut.id}: {source.source}"
         for cut in cuts
-        for source in (cut.recording.sources if hasattr(cut, "recording") else ())
+        for source in _sources(cut)
         if source.type == "file" and not Path(source.source).is_file()
     ]
     if missing:
