@@ -50,8 +50,8 @@ def test_a_corpus_whose_path_has_spaces_quotes_and_letters_beyond_ascii(
     code = [str(repository / name) for name in ("workflow", "interfaces", "")]
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "snakemake", "--cores", "2"),
-            *("--configfile", f"study {AWKWARD}.yaml", "results/awkward/tables/results.csv"),
+            *(sys.executable, "-m", "snakemake", "results/awkward/tables/results.csv"),
+            *("--cores", "2", "--configfile", f"study {AWKWARD}.yaml"),
         ],
         cwd=root,
         env={
