@@ -33,6 +33,12 @@ def pick(tables: Tables, **wanted: str) -> pd.DataFrame:
     return frame[[column for column in SHOWN if column in frame]].reset_index(drop=True)
 
 
+def interfaces(tables: Tables, task: str, upstream: str) -> list[str]:
+    """List the interfaces of a (task, upstream), in the order in which they are shown."""
+    found = set(pick(tables, task=task, upstream=upstream)["interface"])
+    return [name for name in tables.interfaces if name in found]
+
+
 def curve(tables: Tables, task: str, upstream: str, interface: str) -> Figure:
     """Draw one cell's training: loss and dev value against the step, a line a seed."""
     pick(tables, task=task, upstream=upstream, interface=interface)

@@ -281,3 +281,9 @@ def small_folder(small_frames, tmp_path_factory):
 def fake():
     """``fake_frames``, for studies of other shapes."""
     return fake_frames
+
+
+@pytest.fixture(scope="session")
+def write():
+    """``write_frames``."""
+    return write_frames

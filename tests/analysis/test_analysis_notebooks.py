@@ -26,6 +26,22 @@ def test_notebook_is_stored_clean(repository, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_notebook_runs(repository, small_folder, tmp_path, monkeypatch, name):
+    pictures, out = run(repository, small_folder, tmp_path, monkeypatch, name)
+    assert len(pictures) >= {"results": 6, "layers": 3, "explore": 2}[name]
+    assert Path(out).stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("kept", [["hconv", "concat"], ["hconv"]], ids="+".join)
+def test_explore_runs_without_a_weighted_sum(
+    repository, small_frames, write, tmp_path, monkeypatch, kept
+):
+    frames = {k: f[f["interface"].isin(kept)] for k, f in small_frames.items() if f is not None}
+    write(frames, tmp_path / "tables")
+    pictures, _ = run(repository, tmp_path / "tables", tmp_path, monkeypatch, "explore")
+    assert len(pictures) == len(kept)
+
+
+def run(repository, tables, tmp_path, monkeypatch, name):
     roots = [repository, repository / "workflow", repository / "interfaces"]
     known = os.environ.get("PYTHONPATH", "")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([*map(str, roots), known]))
@@ -33,7 +49,7 @@ def test_notebook_runs(repository, small_folder, tmp_path, monkeypatch, name):
     papermill.execute_notebook(
         repository / "notebooks" / f"{name}.ipynb",
         out,
-        parameters={"tables": str(small_folder)},
+        parameters={"tables": str(tables)},
         cwd=repository / "notebooks",
         progress_bar=False,
         kernel_name="python3",
@@ -41,5 +57,4 @@ def test_notebook_runs(repository, small_folder, tmp_path, monkeypatch, name):
     notebook = nbformat.read(out, as_version=4)
     outputs = [o for cell in notebook.cells for o in cell.get("outputs", [])]
     pictures = [o for o in outputs if "image/png" in o.get("data", {})]
-    assert len(pictures) >= {"results": 6, "layers": 3, "explore": 2}[name]
-    assert Path(out).stat().st_size > 10_000
+    return pictures, out
