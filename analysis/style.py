@@ -45,6 +45,7 @@ UPSTREAMS: dict[str, Look] = {
     "hubert-mini-13": Look("HuBERT mini, 13 states", "#0072B2", "o"),
     "hubert-mini-25": Look("HuBERT mini, 25 states", "#D55E00", "s"),
     "hubert_base": Look("HuBERT Base", "#0072B2", "o"),
+    "hubert_base_ft": Look("HuBERT Base, fine-tuned", "#332288", "^"),
     "hubert_large": Look("HuBERT Large", "#D55E00", "s"),
     "wavlm_base": Look("WavLM Base", "#009E73", "D"),
     "wavlm_base_plus": Look("WavLM Base+", "#56B4E9", "X"),

@@ -395,3 +395,19 @@ def test_the_resolved_study_reads_back_the_same(tmp_path, monkeypatch) -> None:
     written = study.resolved.stat().st_mtime_ns
     save(study)
     assert study.resolved.stat().st_mtime_ns == written
+
+
+def test_null_takes_a_key_of_an_upstream_back():
+    """Snakemake merges a second file into the first and cannot delete."""
+    raw = changed("upstreams.mini", {"kind": "fbank", "model": None, "mels": 40})
+    study = parse(raw)
+    assert study.upstreams["mini"] == {"kind": "fbank", "mels": 40}
+    assert study.upstream_config("mini").mels == 40
+
+
+def test_a_resolved_study_that_is_cut_off_is_one_line(tmp_path):
+    path = tmp_path / "study.json"
+    path.write_text('{"name": "small", "seeds"')
+    with pytest.raises(StudyError, match=r"study.json: not JSON: .*line 1 column") as caught:
+        load(path)
+    assert "\n" not in str(caught.value)

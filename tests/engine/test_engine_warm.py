@@ -22,7 +22,7 @@ SCRIPT = f"""
 {sys.executable} -m ssl_bench check --study study.yaml
 {sys.executable} -m ssl_bench check --study "no such.yaml" || echo ended with $?
 cd inner && {sys.executable} -m ssl_bench upstream --study ../study.yaml --name fbank
-exit 3
+exit $1
 """
 
 
@@ -34,7 +34,7 @@ def ran(tmp_path_factory, repository):
     (folder / "inner").mkdir()
     code = os.pathsep.join(str(repository / name) for name in ("workflow", "interfaces", ""))
     done = subprocess.run(
-        [sys.executable, "-m", "ssl_bench", "warm", "bash", "-c", SCRIPT],
+        [sys.executable, "-m", "ssl_bench", "warm", "bash", "-c", SCRIPT, "--", "3"],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": code},
         capture_output=True,

@@ -156,7 +156,7 @@ def train(
     run(made, task, upstream, pack)
 
 
-@app.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@app.command(context_settings={"allow_interspersed_args": False})  # all is the command's
 def warm(
     command: Annotated[list[str], typer.Argument(help="A command, such as snakemake …")],
 ) -> None:
