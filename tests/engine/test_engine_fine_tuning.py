@@ -339,7 +339,6 @@ def test_a_change_of_the_key_reaches_its_cells(raw) -> None:
         ({"learning_rate": 1, "freeze_convolution": 1}, ["did you mean 'freeze_convolutions'?"]),
         ({"learning_rate": 1, "dropout": 0.1}, ["dropout", "0.1"]),
         (True, ["found True"]),
-        (None, ["found None"]),
     ],
 )
 def test_a_bad_key_is_told_in_one_line(raw, tuning, parts) -> None:

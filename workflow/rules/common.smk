@@ -89,6 +89,10 @@ def grows(amount):
     )
 
 
+def training_memory(wildcards):
+    return 24000 if study.fine_tune_of(wildcards.upstream) else 6000
+
+
 def folder_of_input(wildcards, input):
     return Path(input[0]).parent
 

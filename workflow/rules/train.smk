@@ -1,10 +1,6 @@
 # States → trained cells. A job is one interface (`job: interface`) or all of them (`job: stream`).
 
 
-def training_memory(wildcards):
-    return 24000 if study.fine_tune_of(wildcards.upstream) else 6000
-
-
 rule sweep:
     input:
         table=corpus_table,
