@@ -492,6 +492,18 @@ def test_a_full_disk_leaves_the_old_one_and_the_training_goes_on(
     assert [path.name for path in Path("kept").iterdir()] == ["0.pt"]
 
 
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="no device that is full")
+@pytest.mark.parametrize("numbers", [1, 10**6])
+def test_a_device_that_is_full(tmp_path, numbers) -> None:
+    path, partial = tmp_path / "0.pt", tmp_path / "0.partial"
+    checkpoints.write(path, {"a": 1})
+    partial.symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left on device"):
+        checkpoints.write(path, {"a": torch.zeros(numbers)})
+    assert list(tmp_path.iterdir()) == [path]
+    assert torch.load(path, weights_only=True) == {"a": 1}
+
+
 # ---- what is left can be freed
 
 

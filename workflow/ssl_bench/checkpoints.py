@@ -3,7 +3,7 @@
 A checkpoint holds all that the rest of a training depends on: parameters, the optimizer's moments
 and count, buffers, which runs are alive, the weights that are kept so far with their merit, the sum
 of losses, the history, and the states of torch's random generators, the CPU's and the GPU's. No
-training uses a number from those of Python or numpy, and the sampler's follow from its seeds and the
+training uses a number from those of Python or numpy; the sampler's follow from its seeds and the
 step. The training then ends in the same numbers, bit for bit, as one that was not disturbed,
 wherever two undisturbed ones do.
 
@@ -29,7 +29,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import torch
 from torch import Tensor
@@ -205,7 +205,7 @@ class Keeper:
             content["cuda"] = torch.cuda.get_rng_state(self.home.device)
         try:
             write(self.path, content)
-        except (OSError, RuntimeError) as error:  # torch's writer turns the one into the other
+        except OSError as error:
             if not self._warned:
                 say(f"warning: {self.path}: no checkpoint written ({_line(error)}); training on")
             self._warned = True
@@ -250,12 +250,16 @@ class Keeper:
 
 
 def write(path: Path, content: dict[str, Any]) -> None:
-    """Write a file so that its name has the old content or all of the new one, whatever happens."""
+    """Write a file so that its name has the old content or all of the new one, whatever happens.
+
+    Raises:
+        OSError: it cannot be written; nothing half-written is left.
+    """
     partial = path.with_suffix(".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
-            torch.save(content, file)
+            _save(content, file)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
@@ -267,6 +271,13 @@ def write(path: Path, content: dict[str, Any]) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _save(content: dict[str, Any], file: BinaryIO) -> None:
+    try:
+        torch.save(content, file)
+    except RuntimeError as error:  # torch's writer fails once more when it is closed
+        raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
 
 def _load(path: Path) -> dict[str, Any]:
