@@ -38,10 +38,10 @@ class Lost(Exception):
 class Noisy(nn.Module):
     """A head behind a time warp, masks and dropout."""
 
-    def __init__(self, head: nn.Module) -> None:
+    def __init__(self, head: nn.Module, time_warp: int = 5) -> None:
         super().__init__()
         masks = {"feature_masks": 1, "feature_width": 4, "time_masks": 1, "time_width": 4}
-        self.augment = SpecAugment(SpecAugmentConfig(time_warp=5, extent="batch", **masks))
+        self.augment = SpecAugment(SpecAugmentConfig(time_warp=time_warp, extent="batch", **masks))
         self.dropout, self.head = nn.Dropout(0.2), head
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -158,14 +158,17 @@ def test_a_training_that_was_killed_again_and_again_ends_the_same(
 
 @pytest.mark.parametrize("device", ["cpu", gpu])
 def test_steps_go_on_with_the_same_masks_recorded_or_not(device, monkeypatch, tmp_path) -> None:
-    """A shape is recorded anew after a checkpoint, another one for the first time."""
+    """A shape is recorded anew after a checkpoint, another one for the first time.
+
+    Without a warp: a GPU adds up its gradient in an order that differs from run to run.
+    """
     home = torch.device(device)
     shapes = [(2, 20), (3, 31)]
 
     def begin() -> tuple[Runs, dict[str, Tensor], EagerStep | RecordedStep]:
         def make() -> Joined:
             joined = SSL_Interface.create("weighted_sum", num_layers=4, dim=8, normalize=False)
-            return Joined(joined, Noisy(Frames()))
+            return Joined(joined, Noisy(Frames(), time_warp=0))
 
         runs = Runs([Run(0, 1e-2), Run(1, 1e-2)], make, home, stackable=True)
         step = make_step(runs)
@@ -497,11 +500,12 @@ def test_a_full_disk_leaves_the_old_one_and_the_training_goes_on(
 def test_a_device_that_is_full(tmp_path, numbers) -> None:
     path, partial = tmp_path / "0.pt", tmp_path / "0.partial"
     checkpoints.write(path, {"a": 1})
+    old = path.read_bytes()
     partial.symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left on device"):
         checkpoints.write(path, {"a": torch.zeros(numbers)})
     assert list(tmp_path.iterdir()) == [path]
-    assert torch.load(path, weights_only=True) == {"a": 1}
+    assert path.read_bytes() == old
 
 
 # ---- what is left can be freed
