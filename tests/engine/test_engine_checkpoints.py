@@ -21,6 +21,7 @@ from ssl_bench.checkpoints import STOPPED, VARIABLE, Checkpoints
 from ssl_bench.errors import StudyError
 from ssl_bench.heads.specaugment import SpecAugment, SpecAugmentConfig
 from ssl_bench.runs import Joined, Run, Runs
+from ssl_bench.selection import Selection
 from ssl_bench.steps import EagerStep, RecordedStep, make_step
 from ssl_bench.training import Trained, train
 
@@ -337,6 +338,24 @@ def test_sigterm_ends_a_training_after_its_step(bench, lose, capsys, monkeypatch
     assert "ended by SIGTERM after step 3 of 8; the next start goes on" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) == ours
     lose(STEPS - 3)
+    assert_same(made.train(made.kept()), expected)
+
+
+def test_sigterm_after_the_last_step_is_heard_too(bench, lose, monkeypatch) -> None:
+    made = bench(average=2)  # whose mean is scored once more
+    expected = made.train(None)
+    monkeypatch.setenv(VARIABLE, "3600")
+    real = Selection.apply
+
+    def asked(self) -> None:
+        real(self)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Selection, "apply", asked)
+        with pytest.raises(SystemExit):
+            made.train(made.kept())
+    lose(0)
     assert_same(made.train(made.kept()), expected)
 
 

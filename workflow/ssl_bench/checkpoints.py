@@ -132,7 +132,8 @@ class Keeper:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._before is not None:
             signal.signal(signal.SIGTERM, self._before)
-        if self._asked and kind is None:
+        if self._asked and kind is None:  # after the last step, while it was scored
+            self.save()
             self._stop()
 
     def resume(self, tensors: dict[str, Tensor], history: list[dict]) -> int:
