@@ -22,14 +22,13 @@ from ssl_bench.errors import StudyError
 from ssl_bench.heads.specaugment import SpecAugment, SpecAugmentConfig
 from ssl_bench.runs import Joined, Run, Runs
 from ssl_bench.selection import Selection
-from ssl_bench.steps import EagerStep, RecordedStep, make_step
+from ssl_bench.steps import EagerStep, make_step
 from ssl_bench.training import Trained, train
 
 CPU = torch.device("cpu")
 STEPS = 8
 KILLED = (1, 3, 4, 7)
 """Steps after which a training is killed, one after the other: 4 is one where dev is scored."""
-gpu = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))
 
 
 class Lost(Exception):
@@ -39,10 +38,10 @@ class Lost(Exception):
 class Noisy(nn.Module):
     """A head behind a time warp, masks and dropout."""
 
-    def __init__(self, head: nn.Module, time_warp: int = 5) -> None:
+    def __init__(self, head: nn.Module) -> None:
         super().__init__()
         masks = {"feature_masks": 1, "feature_width": 4, "time_masks": 1, "time_width": 4}
-        self.augment = SpecAugment(SpecAugmentConfig(time_warp=time_warp, extent="batch", **masks))
+        self.augment = SpecAugment(SpecAugmentConfig(time_warp=5, extent="batch", **masks))
         self.dropout, self.head = nn.Dropout(0.2), head
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -155,63 +154,6 @@ def test_a_training_that_was_killed_again_and_again_ends_the_same(
     assert_same(made.train(made.kept()), expected)  # after the last step as well
     lines = [line for line in capsys.readouterr().err.splitlines() if "goes on" in line]
     assert lines == [f"bench: goes on after step {step} of {STEPS}" for step in (*KILLED, STEPS)]
-
-
-@pytest.mark.parametrize("device", ["cpu", gpu])
-def test_steps_go_on_with_the_same_masks_recorded_or_not(device, monkeypatch, tmp_path) -> None:
-    """A shape is recorded anew after a checkpoint, another one for the first time.
-
-    Without a warp: a GPU adds up its gradient in an order that differs from run to run.
-    """
-    home = torch.device(device)
-    shapes = [(2, 20), (3, 31)]
-
-    def begin() -> tuple[Runs, dict[str, Tensor], EagerStep | RecordedStep]:
-        def make() -> Joined:
-            joined = SSL_Interface.create("weighted_sum", num_layers=4, dim=8, normalize=False)
-            return Joined(joined, Noisy(Frames(), time_warp=0))
-
-        runs = Runs([Run(0, 1e-2), Run(1, 1e-2)], make, home, stackable=True)
-        step = make_step(runs)
-        assert isinstance(step, RecordedStep if device == "cuda" else EagerStep)
-        return runs, runs.state(), step
-
-    def advance(step, number: int) -> None:
-        generator = torch.Generator().manual_seed(number)
-        size, frames = shapes[number in (2, 5)]
-        states = torch.randn(2, 4, size, frames, 8, generator=generator).to(home)
-        lengths = torch.full((2, size), frames, device=home)
-        step(states, lengths, lambda outputs, _: outputs.square().flatten(1).mean(1), 1.0)
-
-    def kept():
-        return Checkpoints(tmp_path, "steps", home, 6).keeper(0, [])
-
-    runs, _, step = begin()
-    for number in range(6):
-        advance(step, number)
-    for killed in (1, 2, 3, 5):
-        first, tensors, step = begin()
-        keeper = kept()
-        keeper.resume(tensors, [])
-        for number, _ in keeper.watch((n, None) for n in range(keeper._step + 1, killed + 1)):
-            advance(step, number - 1)
-        del first
-    last, tensors, step = begin()
-    for number in range(kept().resume(tensors, []), 6):
-        advance(step, number)
-    for name, value in runs.state().items():
-        assert torch.equal(last.state()[name], value), name
-
-
-class Frames(nn.Module):
-    """One linear layer at every frame."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(8, 4)
-
-    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        return self.linear(features), lengths
 
 
 # ---- cells
