@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help reproduce paper-smoke test slurm-test lint clean
+.PHONY: help reproduce paper-smoke test slurm-test lint clean clean-checkpoints
 
 STUDY ?= config/mini.yaml
 CORES ?= all
@@ -27,6 +27,7 @@ help:
 	@echo 'make slurm-test  the smoke study on a real Slurm (root; packages slurm-wlm and munge)'
 	@echo 'make lint        ruff, mypy, snakefmt (snakemake --lint is one of the tests)'
 	@echo 'make clean       remove caches (not .venv, work/ or results/)'
+	@echo 'make clean-checkpoints  remove those of trainings in STUDY that are not done; says what it frees'
 
 .venv/.stamp: constraints.txt pyproject.toml
 	@if [ -z '$(PYTHON)' ]; then \
@@ -74,3 +75,6 @@ lint: .venv/.stamp
 clean:
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist
 	find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+clean-checkpoints: .venv/.stamp
+	@.venv/bin/python -m ssl_bench checkpoints --study '$(STUDY)'

@@ -20,7 +20,7 @@ rule sweep:
         study=str(study.resolved),
         config=lambda w: study.slice(w.task, w.upstream, w.pack),
     shell:
-        "OMP_NUM_THREADS={threads} python -m ssl_bench sweep --study {params.study:q}"
+        "OMP_NUM_THREADS={threads} exec python -m ssl_bench sweep --study {params.study:q}"
         " --task {wildcards.task} --upstream {wildcards.upstream} --pack {wildcards.pack} 2> {log:q}"
 
 
@@ -44,5 +44,5 @@ rule train:
         study=str(study.resolved),
         config=lambda w: study.slice(w.task, w.upstream, w.pack),
     shell:
-        "OMP_NUM_THREADS={threads} python -m ssl_bench train --study {params.study:q}"
+        "OMP_NUM_THREADS={threads} exec python -m ssl_bench train --study {params.study:q}"
         " --task {wildcards.task} --upstream {wildcards.upstream} --pack {wildcards.pack} 2> {log:q}"

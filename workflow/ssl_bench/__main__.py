@@ -156,6 +156,15 @@ def train(
     run(made, task, upstream, pack)
 
 
+@app.command()
+def checkpoints(study: StudyFile) -> None:
+    """Remove the checkpoints of trainings that are not done; print what each frees."""
+    made = _read(study)
+    from ssl_bench.checkpoints import free
+
+    free(made.checkpoints)
+
+
 @app.command(context_settings={"allow_interspersed_args": False})  # all is the command's
 def warm(
     command: Annotated[list[str], typer.Argument(help="A command, such as snakemake …")],

@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 import ssl_bench
 import SSL_Interface
 from ssl_bench import enlarging
+from ssl_bench.checkpoints import Checkpoints, discard
 from ssl_bench.corpus import make_task
 from ssl_bench.device import lease
 from ssl_bench.errors import StudyError
@@ -71,7 +72,8 @@ def sweep(study: Study, task: str, upstream: str, pack: str) -> None:
         stream: Stream | None = None
         for interface in study.interfaces_in(task, upstream, pack):
             place = kept / f"{interface}.csv"
-            stamp = _stamp(study, Cell(task, upstream, interface), {})
+            cell = Cell(task, upstream, interface)
+            stamp = _stamp(study, cell, {})
             if not place.is_file() or pd.read_csv(place)["stamp"].iloc[0] != stamp:
                 stream = stream or _open(study, task, upstream, device)
                 swept = _sweep_cell(stream, interface).assign(stamp=stamp)
@@ -79,6 +81,7 @@ def sweep(study: Study, task: str, upstream: str, pack: str) -> None:
                 partial = place.with_suffix(".partial")
                 swept.to_csv(partial, index=False)
                 partial.rename(place)
+            discard(study.checkpoint_dir("sweep", cell))
             part = pd.read_csv(place, dtype={"layer": "Int64"}, float_precision="round_trip")
             tables.append(part.drop(columns="stamp"))
     pd.concat(tables).to_csv(folder / "sweep.csv", index=False)
@@ -98,10 +101,12 @@ def _sweep_cell(stream: Stream, interface: str) -> pd.DataFrame:
     ]
     make = _maker(stream, interface)
     label = f"sweep {stream.task_name} {stream.upstream} {interface}"
+    kept = _checkpoints(stream, "sweep", interface, {}, short.steps)
     rows = []
-    for part in _parts(stream, runs):
+    for number, part in enumerate(_parts(stream, runs)):
         group = _runs(stream, part, make, short)
-        trained = train(group, stream.task, stream.features, stream.rows, short, label)
+        with kept.keeper(number, part) as keeper:
+            trained = train(group, stream.task, stream.features, stream.rows, short, label, keeper)
         rows += [
             {
                 "task": stream.task_name,
@@ -135,6 +140,7 @@ def run(study: Study, task: str, upstream: str, pack: str) -> None:
             if not _finished(place, _stamp(study, cell, chosen[interface])):
                 stream = stream or _open(study, task, upstream, device)
                 _train_cell(stream, cell, place, chosen[interface])
+            discard(study.checkpoint_dir("train", cell))
             about = json.loads((place / "metrics.json").read_text())
             rows += about["runs"]
     pd.DataFrame(rows).to_csv(folder / "train.csv", index=False)
@@ -153,10 +159,14 @@ def _train_cell(stream: Stream, cell: Cell, place: Path, chosen: dict[int | None
     make = _maker(stream, cell.interface)
     scores, history, profiles, rows = [], [], [], []
     weights: dict[str, torch.Tensor] = {}
+    label = f"train {cell.task} {cell.upstream} {cell.interface}"
+    kept = _checkpoints(stream, "train", cell.interface, chosen, stream.training.steps)
     for number, part in enumerate(_parts(stream, runs)):
-        label = f"train {cell.task} {cell.upstream} {cell.interface}"
         group = _runs(stream, part, make, stream.training)
-        trained = train(group, task, stream.features, stream.rows, stream.training, label)
+        with kept.keeper(number, part) as keeper:
+            trained = train(
+                group, task, stream.features, stream.rows, stream.training, label, keeper
+            )
         if np.isnan(trained.dev).any():
             lost = part[int(np.isnan(trained.dev).argmax())]
             raise StudyError(
@@ -173,7 +183,7 @@ def _train_cell(stream: Stream, cell: Cell, place: Path, chosen: dict[int | None
         profiles.append(layer_profiles(group, stream.features, _profile_rows(stream)))
         weights.update({f"{number}.{k}": v.contiguous() for k, v in group.stored().items()})
     enlarged = _enlarged(stream, group.skeleton.interface)
-    seconds = time.monotonic() - began
+    seconds = time.monotonic() - began + kept.earlier
     for row in rows:
         row["seconds"] = round(seconds / len(rows), 3)
 
@@ -309,6 +319,20 @@ def _runs(stream: Stream, part: list[Run], make: Callable[[], Joined], training:
     if isinstance(stream.features, Waveforms):
         return TunedRuns(part, make, stream.features, **options)
     return Runs(part, make, stream.device, stackable=stream.task.stackable, **options)
+
+
+def _checkpoints(
+    stream: Stream, stage: str, interface: str, chosen: dict[int | None, float], steps: int
+) -> Checkpoints:
+    cell = Cell(stream.task_name, stream.upstream, interface)
+    return Checkpoints(
+        stream.study.checkpoint_dir(stage, cell),
+        f"{stage} {cell.task} {cell.upstream} {cell.interface}",
+        stream.device,
+        steps,
+        stage=stage,
+        cell=_stamp(stream.study, cell, chosen),
+    )
 
 
 def _layers(stream: Stream, interface: str) -> list[int | None]:

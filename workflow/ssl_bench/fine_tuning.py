@@ -178,6 +178,11 @@ class TunedRuns(Runs):
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             return self.skeleton.states(batch, lengths)
 
+    def state(self) -> dict[str, Tensor]:
+        """See :meth:`Runs.state`; the module's own buffers are those in use."""
+        own = {f"buffer.{name}": value[None] for name, value in self.skeleton.named_buffers()}
+        return {**super().state(), **own}
+
     def _one(self, params: Any, buffers: Any, states: Any, lengths: Tensor) -> Any:
         return self.skeleton(states, lengths)
 

@@ -172,6 +172,17 @@ class Runs:
             change = change + lr * self.weight_decay * self._flat
         self._flat.sub_(torch.where(alive, change, 0.0))
 
+    def state(self) -> dict[str, Tensor]:
+        """Return all tensors that training changes, as they are: none is a copy."""
+        return {
+            "parameters": self._flat,
+            "first": self._first,
+            "second": self._second,
+            "updates": self._steps,
+            "alive": self.alive,
+            **{f"buffer.{name}": value for name, value in self.buffers.items()},
+        }
+
     def snapshot(self) -> dict[str, Tensor]:
         """Copy the stacked parameters."""
         return {k: v.detach().clone() for k, v in self.params.items()}

@@ -37,6 +37,16 @@ class Selection:
                 self.merit[slot, which] = merit[which]
                 self.steps[slot, which] = step
 
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return all that :meth:`offer` changes, as it is: none is a copy."""
+        held = {
+            f"held.{slot}.{name}": value
+            for slot, own in enumerate(self._held)
+            for name, value in own.items()
+        }
+        numbers = {"merit": self.merit, "kept_steps": self.steps}
+        return held | {name: torch.from_numpy(value) for name, value in numbers.items()}
+
     @property
     def best_steps(self) -> np.ndarray:
         """The step of each run's best kept weights, (R,); 0 if none is kept."""

@@ -275,6 +275,15 @@ class Study(Strict):
         """What one training job writes; each cell has a folder of its own in it."""
         return self.results / "cells" / task / upstream / pack
 
+    @property
+    def checkpoints(self) -> Path:
+        """The checkpoints of trainings that are not done."""
+        return self.work / "checkpoints"
+
+    def checkpoint_dir(self, stage: str, cell: Cell) -> Path:
+        """Those of one stage of a cell."""
+        return self.checkpoints / stage / cell.task / cell.upstream / cell.interface
+
 
 def load(path: str | Path) -> Study:
     """Read and check a study file.

@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ssl_bench.checkpoints import Keeper
 from ssl_bench.evaluation import evaluate
 from ssl_bench.features import Features
 from ssl_bench.progress import say, track
@@ -35,6 +37,7 @@ def train(
     rows: dict[str, int],
     training: Training,
     label: str,
+    keeper: Keeper | None = None,
 ) -> Trained:
     """Train all runs and leave them at the weights that ``training`` selects.
 
@@ -45,6 +48,7 @@ def train(
         rows: row of the corpus table of every utterance.
         training: steps, batch size, schedule, selection.
         label: names the work in progress lines.
+        keeper: writes checkpoints, and sets the training back to one that is there; None: nobody.
 
     Returns:
         Per run the dev value of the selected weights (NaN if the run diverged, however late), the
@@ -74,13 +78,15 @@ def train(
     history: list[dict] = []
     marks = _marks(training)
     mean_loss = torch.zeros(len(runs), device=features.device)
-    since = 0
-    for step, batch in enumerate(track(batches, label, total=training.steps), start=1):
+    changing = {**runs.state(), **selection.state(), "mean_loss": mean_loss}
+    done = 0 if keeper is None else keeper.resume(changing, history)
+    left = track(islice(batches, done, None), label, total=training.steps - done)
+    steps = enumerate(left, start=done + 1)
+    for step, batch in steps if keeper is None else keeper.watch(steps):
         states, lengths = features.batch(batch.rows, batch.width, layers, batch.starts)
         place = position[torch.from_numpy(batch.rows)].flatten().to(features.device)
         losses = partial(_losses, task, targets[place], target_lengths[place])
         mean_loss += advance(states, lengths, losses, _rate(training, step))
-        since += 1
         if step not in marks:
             continue
         scored = score(with_loss=training.select == "dev_loss")
@@ -89,9 +95,8 @@ def train(
         value[~alive] = np.nan
         merit = _merit(training, task, value, scored.losses, step)
         selection.offer(np.where(alive, merit, np.nan), step)
-        loss = (mean_loss / since).tolist()
+        loss = (mean_loss / (step - (history[-1]["step"] if history else 0))).tolist()
         mean_loss.zero_()
-        since = 0
         for r, run in enumerate(runs.runs):
             row = {
                 "layer": run.layer,
