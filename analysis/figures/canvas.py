@@ -62,8 +62,9 @@ def panels(
 
 
 def broken(title: str, inches: float) -> str:
-    """Break a panel's title into lines that fit its width."""
-    return fill(title, max(int(inches / CHARACTER), 6))
+    """Break a panel's title into lines that fit its width; words only where one is too long."""
+    width = max(int(inches / CHARACTER), 6)
+    return fill(title, width, break_on_hyphens=max(map(len, title.split())) > width)
 
 
 def label_below(axes: Sequence[Axes], columns: int, text: str) -> None:
