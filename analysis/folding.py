@@ -18,7 +18,8 @@ def fold(tables: Tables) -> Tables:
     Results are those of ``averages.csv``; ``n_test`` is the sum over the tasks. Of single layers,
     layer profiles, histories and sweeps the same mean over groups of tasks is taken, where every
     task has the layer, step or learning rate. In a folded sweep, ``chosen`` is the share of the
-    tasks that chose the rate (a task alone: 0 or 1).
+    tasks that chose the rate (a task alone: 0 or 1). A run that one of the tasks lacks has no
+    average; its other tasks are gone all the same.
     """
     if not tables.members:
         return tables

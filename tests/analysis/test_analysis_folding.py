@@ -113,6 +113,16 @@ def test_a_task_in_no_average_is_untouched(frames, folded):
         pd.testing.assert_frame_equal(before, after, check_dtype=False)
 
 
+def test_a_run_that_one_task_lacks_has_no_average(frames):
+    results = frames["results"]
+    lacking = results[(results["task"] != FOLDS[0]) | (results["upstream"] != "xlsr_53")]
+    averages = average(lacking, AVERAGES)
+    found = fold(checked({"results": lacking, "averages": averages})).results
+    assert not found["task"].isin(FOLDS).any()
+    assert "xlsr_53" not in set(found.loc[found["task"] == "er", "upstream"])
+    assert "xlsr_53" in set(found.loc[found["task"] == "mono_1h", "upstream"])
+
+
 def test_a_study_without_averages_is_the_same(small):
     assert fold(small) is small
 
