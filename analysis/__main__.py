@@ -50,15 +50,20 @@ def tables_command(
     """Write comparison.{csv,md,tex}, comparison_main.md, claims.{csv,md} and paper_claims.{csv,md}.
 
     And table1 … table4.{csv,md,tex}: those of the paper that the study has cells of.
+    comparison_main.md has averages in place of their tasks; the others have every task.
     """
     from analysis import captions, claims, comparison, paper_tables, paper_verdicts
     from analysis.evidence import Evidence
+    from analysis.folding import fold
     from analysis.tables import load
 
     study = load(tables)
     evidence = Evidence(study, resamples, seed)
     table = comparison.compare(study, evidence)
-    paths = comparison.write(table, study, out, captions.caption("comparison", study))
+    paths = comparison.write(table, out, captions.caption("comparison", study))
+    folded = fold(study)
+    main = table if folded is study else comparison.compare(folded, evidence)
+    paths += comparison.write_main(main, folded, out, captions.caption("comparison", folded))
     paths += claims.write(claims.claims(study, evidence), out, captions.caption("claims", study))
     verdicts = paper_verdicts.claims(evidence)
     paths += paper_verdicts.write(verdicts, out, captions.caption("paper_claims", study))
@@ -78,9 +83,10 @@ def figures_command(
 ) -> None:
     """Write every figure as PNG (200 dpi) and SVG."""
     from analysis import figures
+    from analysis.folding import fold
     from analysis.tables import load
 
-    print("\n".join(map(str, figures.write(load(tables), out, only or (), upstream))))
+    print("\n".join(map(str, figures.write(fold(load(tables)), out, only or (), upstream))))
 
 
 @app.command("report")

@@ -1,5 +1,8 @@
 """Means over tasks: IEMOCAP's five folds, the languages of ML-SUPERB's monolingual track."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import pandas as pd
 
 from analysis.tables import best_layers
@@ -22,7 +25,7 @@ def average(results: pd.DataFrame, averages: dict[str, Groups]) -> pd.DataFrame:
 
     Returns:
         One row per average, upstream, interface and seed that all of its tasks have, with ``dev``
-        and ``test`` averaged and ``tasks`` counted.
+        and ``test`` averaged. ``tasks`` names the tasks, a ``;`` between groups.
 
     Raises:
         StudyError: tasks of one average have different directions.
@@ -30,28 +33,38 @@ def average(results: pd.DataFrame, averages: dict[str, Groups]) -> pd.DataFrame:
     cells = best_layers(results)
     rows = []
     for name, groups in averages.items():
-        group_of = {task: group for group, tasks in groups.items() for task in tasks}
-        own = cells[cells["task"].isin(group_of)]
+        own = cells[cells["task"].isin([task for tasks in groups.values() for task in tasks])]
         if own["higher_is_better"].nunique() > 1:
             found = own.groupby("task")["metric"].first()
             listed = ", ".join(f"{task} ({metric})" for task, metric in found.items())
             raise StudyError(
                 f"averages.{name}: of some tasks more is better, of others less: {listed}"
             )
-        own = own.assign(group=own["task"].map(group_of))
-        complete = own.groupby(CELL)["task"].transform("nunique") == len(group_of)
-        own = own[complete]
-        if own.empty:
+        mean = over_tasks(own, list(groups.values()), CELL, ["dev", "test"])
+        if mean.empty:
             continue
-        by_group = own.groupby([*CELL, "group"])[["dev", "test"]].mean()
-        mean = by_group.groupby(CELL).mean().reset_index()
-        metrics = own["metric"].drop_duplicates()
         rows.append(
             mean.assign(
                 task=name,
-                metric="/".join(sorted(metrics)),
+                metric="/".join(sorted(own["metric"].unique())),
                 higher_is_better=bool(own["higher_is_better"].iloc[0]),
-                tasks=len(group_of),
+                tasks="; ".join(" ".join(tasks) for tasks in groups.values()),
             )
         )
     return pd.concat(rows, ignore_index=True)[COLUMNS] if rows else pd.DataFrame(columns=COLUMNS)
+
+
+def over_tasks(
+    frame: pd.DataFrame, groups: Sequence[Sequence[str]], keys: list[str], values: list[str]
+) -> pd.DataFrame:
+    """Average ``values`` over groups of tasks, for those ``keys`` that every task has.
+
+    Where a value is missing in one task, so is the mean.
+    """
+    group_of = {task: number for number, tasks in enumerate(groups) for task in tasks}
+    own = frame[frame["task"].isin(group_of)]
+    own = own.assign(group=own["task"].map(group_of))
+    own = own[own.groupby(keys)["task"].transform("nunique") == len(group_of)]
+    own = own.assign(**own[values].astype(float).fillna(np.inf))  # a mean skips what is missing
+    by_group = own.groupby([*keys, "group"])[values].mean()
+    return by_group.groupby(keys).mean().replace(np.inf, np.nan).reset_index()

@@ -31,6 +31,18 @@ def caption(name: str, tables: Tables, upstream: str | None = None) -> str:
     return _TEXTS[name](tables, upstream or tables.main_upstream)
 
 
+def averaged(tables: Tables) -> str:
+    """Return a sentence that says which tasks are means over tasks, a space before it, or none."""
+    parts = []
+    for name in tables.tasks:
+        groups = tables.members.get(name)
+        if groups:
+            count = sum(map(len, groups))
+            several = "" if count == len(groups) else f" in {len(groups)} groups"
+            parts.append(f"{style.task_name(name)} ({count}{several})")
+    return f" Means over tasks: {'; '.join(parts)}." if parts else ""
+
+
 def seeds(tables: Tables) -> str:
     """Return how many seeds a cell has, as text."""
     counts = tables.cells.groupby(["task", "upstream", "interface"]).size()
@@ -43,7 +55,7 @@ def tests(tables: Tables) -> str:
     """Return how many utterances or trials each task is tested on, as text."""
     counts = tables.results.groupby("task")["n_test"].first()
     sizes = ", ".join(f"{style.task_name(task)} {int(counts[task]):,}" for task in tables.tasks)
-    return f"Test utterances (SV: trials): {sizes}."
+    return f"Test utterances (SV: trials): {sizes}.{averaged(tables)}"
 
 
 def _interval(tables: Tables) -> str:
@@ -86,6 +98,7 @@ def _rank(tables: Tables, _: str) -> str:
         f"Nemenyi's critical difference ({result.critical_difference:.2f}): two interfaces differ "
         "at the 5 % level where their bars do not overlap; grey: overlaps the best. Friedman test "
         f"p {_p(result.friedman_p)}. Pairs that share a task or an upstream are not independent."
+        f"{averaged(tables)}"
     )
 
 
@@ -94,6 +107,7 @@ def _parameters(tables: Tables, _: str) -> str:
         f"{RELATIVE}; up is better. Markers: the median over tasks; dashes: single "
         f"tasks (means over seeds, {seeds(tables)}), where they lie in the panel. The head's "
         "parameters are not counted. An arrowhead with a number is a median below the panel."
+        f"{averaged(tables)}"
     )
 
 
@@ -110,7 +124,7 @@ def _weights(tables: Tables, _: str) -> str:
         "Share of each layer as a multiple of 1/L, the share that all L layers would have if they "
         "counted alike (1 is average), corrected for the norm of the layer's "
         f"states, mean over {frame['seed'].nunique()} seeds. What a share is differs by interface "
-        f"({shown}); only rows of the same kind compare in size."
+        f"({shown}); only rows of the same kind compare in size.{averaged(tables)}"
     )
 
 
@@ -144,10 +158,12 @@ def _rates(tables: Tables, upstream: str) -> str:
     if frame is None:
         return "No sweep in this study: its learning rates come from a table."
     count = frame["seed"].nunique()
+    rings = " (the fainter, the fewer of an average's tasks chose it)" if averaged(tables) else ""
     return (
         f"{style.upstream_name(upstream)}: dev value at each learning rate of the sweep, the same "
         f"for every interface; mean of n = {count} seed{'s' if count > 1 else ''}. Rings mark "
-        "the rate chosen on dev; where a run diverged there is no point."
+        f"the rate chosen on dev{rings}; where a run diverged there is no point."
+        f"{averaged(tables)}"
     )
 
 
@@ -155,7 +171,7 @@ def _curves(tables: Tables, upstream: str) -> str:
     count = 0 if tables.history is None else tables.history["seed"].nunique()
     return (
         f"{style.upstream_name(upstream)}: dev value during training at the chosen learning rate; "
-        f"lines are means, bands span the n = {count} seeds."
+        f"lines are means, bands span the n = {count} seeds.{averaged(tables)}"
     )
 
 

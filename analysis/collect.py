@@ -52,6 +52,7 @@ def collect(study_file: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     results = pd.DataFrame(rows)
     _write(results, out / "results.csv")
+    (out / "averages.csv").unlink(missing_ok=True)  # an earlier form of the study may have had it
     if study.averages:
         _write(average(results, study.averages), out / "averages.csv")
     origin = provenance(study.model_dump(mode="json", exclude_unset=True), results, versions)

@@ -155,18 +155,24 @@ def latex(table: pd.DataFrame, caption: str) -> str:
     return tabular(list(shown), blocks, 2, caption)
 
 
-def write(table: pd.DataFrame, tables: Tables, out: Path, caption: str) -> list[Path]:
-    """Write comparison.csv, .md (all upstreams), .tex, and comparison_main.md (main encoder)."""
+def write(table: pd.DataFrame, out: Path, caption: str) -> list[Path]:
+    """Write comparison.csv, .md and .tex: every task and upstream."""
     out.mkdir(parents=True, exist_ok=True)
-    main = [tables.main_upstream]
     texts = {
         "comparison.md": f"{markdown(table)}\n{caption}\n",
-        "comparison_main.md": (
-            f"{markdown(table, main)}\n{style.upstream_name(main[0])}. {caption}\n"
-        ),
         "comparison.tex": latex(table, caption),
     }
     table.to_csv(out / "comparison.csv", index=False, float_format="%.6g")
     for name, text in texts.items():
         (out / name).write_text(text, encoding="utf-8")
     return [out / name for name in ("comparison.csv", *texts)]
+
+
+def write_main(table: pd.DataFrame, tables: Tables, out: Path, caption: str) -> list[Path]:
+    """Write comparison_main.md: the main encoder alone."""
+    out.mkdir(parents=True, exist_ok=True)
+    main = tables.main_upstream
+    path = out / "comparison_main.md"
+    text = f"{markdown(table, [main])}\n{style.upstream_name(main)}. {caption}\n"
+    path.write_text(text, encoding="utf-8")
+    return [path]

@@ -6,7 +6,7 @@ from zlib import crc32
 import numpy as np
 import pandas as pd
 
-from analysis.resampling import RESAMPLES, Draws, ratio_draws, trial_draws
+from analysis.resampling import RESAMPLES, Draws, nested_draws, ratio_draws, trial_draws
 from analysis.tables import CELL, Tables
 from ssl_bench.errors import StudyError
 
@@ -34,13 +34,21 @@ class Evidence:
     def draws(self, task: str, upstream: str, interface: str) -> Draws | None:
         """Return one cell's draws, or None where the cell or its scores are absent.
 
+        An average's are the mean of its tasks' (``resampling.nested_draws``).
+
         Raises:
             StudyError: the scores do not fit the results, or differ in utterances between seeds.
         """
         cell = (task, upstream, interface)
         if cell not in self._draws:
-            self._draws[cell] = self._make(*cell)
+            groups = self.tables.members.get(task)
+            self._draws[cell] = self._mean(groups, *cell[1:]) if groups else self._make(*cell)
         return self._draws[cell]
+
+    def _mean(self, groups: list[list[str]], upstream: str, interface: str) -> Draws | None:
+        drawn = [[self.draws(task, upstream, interface) for task in tasks] for tasks in groups]
+        found = [[draws for draws in group if draws is not None] for group in drawn]
+        return nested_draws(found) if list(map(len, found)) == list(map(len, groups)) else None
 
     def _make(self, task: str, upstream: str, interface: str) -> Draws | None:
         cells = self.tables.cells

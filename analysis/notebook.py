@@ -4,20 +4,23 @@ from IPython.display import Markdown, display
 
 from analysis import captions, claims, comparison, figures
 from analysis.evidence import Evidence
+from analysis.folding import fold
 from analysis.tables import Tables
 
 
 def show(tables: Tables, name: str, upstream: str | None = None) -> None:
-    """Show one figure and its caption."""
-    figure = figures.draw(name, tables, upstream)
-    display(figure, Markdown(captions.caption(name, tables, upstream)))
+    """Show one figure and its caption, averages in place of their tasks."""
+    folded = fold(tables)
+    figure = figures.draw(name, folded, upstream)
+    display(figure, Markdown(captions.caption(name, folded, upstream)))
 
 
 def show_comparison(evidence: Evidence, upstream: str | None = None) -> None:
-    """Show the comparison table of one upstream, or of all."""
-    table = comparison.compare(evidence.tables, evidence)
+    """Show the comparison table of one upstream, or of all, averages in place of their tasks."""
+    folded = fold(evidence.tables)
+    table = comparison.compare(folded, evidence)
     text = comparison.markdown(table, None if upstream is None else [upstream])
-    display(Markdown(f"{text}\n{captions.caption('comparison', evidence.tables)}"))
+    display(Markdown(f"{text}\n{captions.caption('comparison', folded)}"))
 
 
 def show_claims(evidence: Evidence) -> None:

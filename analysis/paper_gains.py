@@ -6,7 +6,7 @@ that a mean or a difference of gains has an interval and a p value too (``resamp
 :class:`Source` has cells under the paper's names: a study, or the published tables themselves.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from zlib import crc32
@@ -19,7 +19,7 @@ from analysis.claims import RELU, relative_gain
 from analysis.evidence import Evidence
 from analysis.paper import HIGHER, NUMBERS, Finder, Groups, Place, names, places, published
 from analysis.paper_tables import cells_of
-from analysis.resampling import Draws, Estimate, estimate, paired
+from analysis.resampling import Draws, Estimate, estimate, nested_draws, paired
 
 INTERFACES = tuple(dict.fromkeys(published("table1")["interface"]))
 """The interfaces that the paper compares."""
@@ -125,36 +125,6 @@ def _paper_name(upstream: str) -> str:
     known = [(paper, (*listed, *stand_ins.get(paper, ()))) for paper, listed in
              names()["upstreams"].items()]  # fmt: skip
     return next((paper for paper, listed in known if upstream in listed), upstream)
-
-
-def nested_draws(groups: Sequence[Sequence[Draws]]) -> Draws | None:
-    """Average cells over groups, seed by seed and resample by resample; None without common seeds.
-
-    Speakers of different tasks are drawn independently unless they are the same ones. The mean is
-    given 1 + Σ (speakers − 1) of them: the degrees of freedom of a sum of equal variances.
-    """
-    flat = [draws for group in groups for draws in group]
-    if len(flat) == 1:
-        return flat[0]
-    seeds = sorted(set.intersection(*(set(draws.seeds) for draws in flat)))
-    if not seeds:
-        return None
-
-    def mean(part: Callable[[Draws], np.ndarray]) -> np.ndarray:
-        rows = [
-            np.mean([part(d)[..., [d.seeds.index(s) for s in seeds]] for d in group], axis=0)
-            for group in groups
-        ]
-        return np.mean(rows, axis=0)
-
-    return Draws(
-        mean(lambda d: d.value),
-        mean(lambda d: d.resampled),
-        tuple(seeds),
-        1 + sum(draws.speakers - 1 for draws in flat),
-        sum(draws.utterances for draws in flat),
-        crc32(repr([draws.material for draws in flat]).encode()),
-    )
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from analysis.claims import POOLED, claims, show_p
 from analysis.comparison import compare, wide
 from analysis.evidence import Evidence
 from analysis.figures import FIGURES
+from analysis.folding import fold
 from analysis.paper import held
 from analysis.tables import Tables
 from ssl_bench.errors import StudyError
@@ -26,10 +27,13 @@ PROVENANCE = {
 def report(tables: Tables, figures: Path, evidence: Evidence | None = None) -> str:
     """Return the page; its pictures are those in ``figures``.
 
+    Comparison and figures show averages in place of their tasks, the claims every task.
+
     Raises:
         StudyError: a figure's PNG is missing.
     """
     evidence = evidence or Evidence(tables)
+    folded = fold(tables)
     environment = Environment(
         loader=PackageLoader("analysis", "templates"),
         autoescape=select_autoescape(["j2"]),
@@ -39,14 +43,14 @@ def report(tables: Tables, figures: Path, evidence: Evidence | None = None) -> s
     return environment.get_template("report.html.j2").render(
         study=tables.study,
         provenance=_provenance(tables),
-        comparison=_comparison(compare(tables, evidence)),
-        comparison_caption=captions.caption("comparison", tables),
+        comparison=_comparison(compare(folded, evidence)),
+        comparison_caption=captions.caption("comparison", folded),
         claims=_claims(claims(tables, evidence)),
         claims_caption=captions.caption("claims", tables),
         paper_tables=_paper_tables(tables),
         paper_claims=_paper_claims(paper_verdicts.claims(evidence)),
         paper_claims_caption=captions.caption("paper_claims", tables),
-        figures=[_picture(name, figures, tables) for name in FIGURES],
+        figures=[_picture(name, figures, folded) for name in FIGURES],
         cells=_cells(tables),
     )
 

@@ -11,7 +11,7 @@ comes from the differences seed by seed; they add as variances, with Welch and S
 degrees of freedom. With one seed only the speakers count, and the test is about that one run.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
@@ -247,3 +247,33 @@ def paired_difference(a: Draws, b: Draws, level: float = LEVEL) -> Estimate:
     """Test a − b, in points of the metric, averaged over their common seeds."""
     a, b = paired(a, b)
     return estimate(a.value - b.value, (a.resampled - b.resampled).mean(1), a.speakers, level)
+
+
+def nested_draws(groups: Sequence[Sequence[Draws]]) -> Draws | None:
+    """Average cells over groups, seed by seed and resample by resample; None without common seeds.
+
+    Speakers of different tasks are drawn independently unless they are the same ones. The mean is
+    given 1 + Σ (speakers − 1) of them: the degrees of freedom of a sum of equal variances.
+    """
+    flat = [draws for group in groups for draws in group]
+    if len(flat) == 1:
+        return flat[0]
+    seeds = sorted(set.intersection(*(set(draws.seeds) for draws in flat)))
+    if not seeds:
+        return None
+
+    def mean(part: Callable[[Draws], np.ndarray]) -> np.ndarray:
+        rows = [
+            np.mean([part(d)[..., [d.seeds.index(s) for s in seeds]] for d in group], axis=0)
+            for group in groups
+        ]
+        return np.mean(rows, axis=0)
+
+    return Draws(
+        mean(lambda d: d.value),
+        mean(lambda d: d.resampled),
+        tuple(seeds),
+        1 + sum(draws.speakers - 1 for draws in flat),
+        sum(draws.utterances for draws in flat),
+        crc32(repr([draws.material for draws in flat]).encode()),
+    )

@@ -68,6 +68,8 @@ TASKS: dict[str, Look] = {
     "sid": Look("SID"),
     "sv": Look("SV"),
 }
+HEADS = {"_relu": "ReLU head", "_large": "large head"}
+"""Endings of a task's name, and what they say of its head."""
 METRICS = {
     "per": "PER",
     "cer": "CER",
@@ -130,11 +132,12 @@ def interface_name(name: str) -> str:
 
 
 def task_name(name: str) -> str:
-    """Return a task's display name; ``<task>_relu`` is the variant with a ReLU in its head."""
+    """Return a task's display name; a variant's (``HEADS``) says what its head is."""
     if name in TASKS:
         return TASKS[name].name
-    if name.endswith("_relu"):
-        return f"{task_name(name.removesuffix('_relu'))}, ReLU head"
+    for ending, head in HEADS.items():
+        if name.endswith(ending):
+            return f"{task_name(name.removesuffix(ending))}, {head}"
     return _pretty(name) if len(name) > 4 else name.upper()
 
 
@@ -144,8 +147,9 @@ def upstream_name(name: str) -> str:
 
 
 def metric_name(metric: str, higher_is_better: bool) -> str:
-    """Return a metric with its unit and an arrow that says which way is better."""
-    return f"{METRICS.get(metric, metric)} {'↑' if higher_is_better else '↓'}"
+    """Return a metric with an arrow that says which way is better; an average's may be several."""
+    shown = "/".join(METRICS.get(part, part) for part in metric.split("/"))
+    return f"{shown} {'↑' if higher_is_better else '↓'}"
 
 
 def interface_look(name: str, among: Sequence[str] = ()) -> Look:

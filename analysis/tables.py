@@ -33,6 +33,7 @@ NUMBERS: dict[str, dict[str, bool]] = {
     "layer_profile": {"seed": True, "layer": True, "share": True},
     "history": {"layer": False, "seed": True, "step": True, "train_loss": False, "dev": False},
     "similarity": {"layer_a": True, "layer_b": True, "value": True},
+    "averages": {"seed": True, "dev": True, "test": True},
 }
 """Numeric columns of every table that this package reads, and whether each must be filled."""
 
@@ -43,6 +44,7 @@ TEXTS: dict[str, tuple[str, ...]] = {
     "layer_profile": ("task", "upstream", "interface", "kind"),
     "history": ("task", "upstream", "interface"),
     "similarity": ("upstream", "corpus", "measure"),
+    "averages": ("task", "upstream", "interface", "metric", "higher_is_better", "tasks"),
 }
 FILES = {
     "results": "results.csv",
@@ -51,6 +53,7 @@ FILES = {
     "layer_profile": "layer_profile.csv",
     "history": "history.csv",
     "similarity": "similarity.csv",
+    "averages": "averages.csv",
 }
 CELL = ["task", "upstream", "interface"]
 SCORES = ("errors", "reference_length", "correct", "score", "label")
@@ -69,6 +72,7 @@ class Tables:
     layer_profile: pd.DataFrame | None = None
     history: pd.DataFrame | None = None
     similarity: pd.DataFrame | None = None
+    averages: pd.DataFrame | None = None
 
     @property
     def study(self) -> str:
@@ -96,6 +100,14 @@ class Tables:
         return sorted(int(seed) for seed in self.results["seed"].unique())
 
     @cached_property
+    def members(self) -> dict[str, list[list[str]]]:
+        """Average → groups → tasks."""
+        if self.averages is None:
+            return {}
+        named = self.averages.drop_duplicates("task").set_index("task")["tasks"]
+        return {name: _groups(tasks) for name, tasks in named.items()}
+
+    @cached_property
     def main_upstream(self) -> str:
         """The trained encoder with most cells; among equals the first as they are shown."""
         counts = self.results.drop_duplicates(CELL)["upstream"].value_counts()
@@ -115,7 +127,7 @@ class Tables:
     def probes(self) -> pd.DataFrame:
         """Rows of ``results`` whose interface was trained on one layer after another."""
         layers = self.results.groupby("interface")["layer"].transform("nunique")
-        return self.results[layers > 1]
+        return self.results[(layers > 1) & self.results["layer"].notna()]
 
     @cached_property
     def errors(self) -> pd.DataFrame:
@@ -135,16 +147,22 @@ class Tables:
 
 
 def best_layers(results: pd.DataFrame) -> pd.DataFrame:
-    """Keep of every cell with layers the one whose mean dev value over seeds is best."""
-    layered = results["layer"].notna()
-    if not layered.any():
-        return results
-    mean = results[layered].groupby([*CELL, "layer", "higher_is_better"])["dev"].mean()
+    """Keep of every cell with layers the one whose mean dev value over seeds is best.
+
+    A cell that has a row without a layer, too, is an average whose tasks chose layers of their own:
+    that row is kept.
+    """
+    whole = results["layer"].isna()
+    cell = pd.MultiIndex.from_frame(results[CELL])
+    layered = results[~whole & ~cell.isin(cell[whole])]
+    if layered.empty:
+        return results[whole]
+    mean = layered.groupby([*CELL, "layer", "higher_is_better"])["dev"].mean()
     mean = mean.reset_index()
     mean["loss"] = mean["dev"].where(~mean["higher_is_better"], -mean["dev"])
     best = mean.sort_values([*CELL, "loss", "layer"]).groupby(CELL, as_index=False).first()
-    kept = results[layered].merge(best[[*CELL, "layer"]], on=[*CELL, "layer"])
-    return pd.concat([results[~layered], kept], ignore_index=True)
+    kept = layered.merge(best[[*CELL, "layer"]], on=[*CELL, "layer"])
+    return pd.concat([results[whole], kept], ignore_index=True)
 
 
 def load(folder: str | Path) -> Tables:
@@ -182,7 +200,7 @@ def _read(path: Path) -> pd.DataFrame | None:
     try:
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
-        texts = {"study", "metric", "corpus", "measure", "kind", *CELL, *PROVENANCE}
+        texts = {"study", "metric", "corpus", "measure", "kind", "tasks", *CELL, *PROVENANCE}
         return pd.read_csv(path, dtype=dict.fromkeys(texts, str))
     except pd.errors.EmptyDataError:
         return None
@@ -248,10 +266,19 @@ def _problems(frames: dict[str, pd.DataFrame], source: str) -> Iterator[str]:
         yield f"{where}: {_name(row[key])}: test is in percent, found {row['test']}"
     known = results.groupby("task").size().index
     for name, frame in frames.items():
-        unknown = set(frame["task"].unique()) - set(known) if "task" in frame else set()
+        if name == "averages":
+            named = {task for tasks in frame["tasks"] for group in _groups(tasks) for task in group}
+        else:
+            named = set(frame["task"].unique()) if "task" in frame else set()
+        unknown = named - set(known)
         for task in sorted(unknown):
             hint = suggest(task, known)
             yield f"{source}/{FILES[name]}: task {task!r} is not in results.csv; {hint}"
+
+
+def _groups(tasks: str) -> list[list[str]]:
+    """Take averages.csv's ``tasks`` apart: a ``;`` between groups, spaces between tasks."""
+    return [group.split() for group in tasks.split(";")]
 
 
 def _name(values: pd.Series) -> str:

@@ -1,6 +1,8 @@
 """What all figures share: size, panels, legends and the notice where data is absent."""
 
 from collections.abc import Sequence
+from textwrap import fill
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -8,6 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis import style
+
+CHARACTER = 0.07
+"""Inches of a title's character."""
 
 
 class Absent(Exception):
@@ -39,13 +44,27 @@ def shape(count: int, most: int = 4) -> tuple[int, int]:
     return -(-count // columns), columns
 
 
-def panels(figure: Figure, count: int, most: int = 4, sharey: bool = False) -> list[Axes]:
-    """Make a grid of ``count`` panels; spare places stay empty."""
+def panels(
+    figure: Figure,
+    count: int,
+    most: int = 4,
+    sharey: bool | Literal["row"] = False,
+    heights: Sequence[float] | None = None,
+) -> list[Axes]:
+    """Make a grid of ``count`` panels, its rows as high as said; spare places stay empty."""
     rows, columns = shape(count, most)
-    grid = figure.subplots(rows, columns, squeeze=False, sharey=sharey).ravel()
+    grid = figure.subplots(
+        rows, columns, squeeze=False, sharey=sharey, height_ratios=heights
+    ).ravel()
     for axes in grid[count:]:
         axes.remove()
     return list(grid[:count])
+
+
+def broken(title: str, inches: float) -> str:
+    """Break a panel's title into lines that fit its width; words only where one is too long."""
+    width = max(int(inches / CHARACTER), 6)
+    return fill(title, width, break_on_hyphens=max(map(len, title.split())) > width)
 
 
 def label_below(axes: Sequence[Axes], columns: int, text: str) -> None:

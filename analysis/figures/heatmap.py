@@ -29,7 +29,9 @@ def heatmap(
     Args:
         blocks: rows with the same first key form a block, parted by a line from the next.
     """
-    tasks = [task for task in tables.tasks if task in set(frame["task"])]
+    counts = frame.groupby("task")["interface"].nunique()
+    counts = counts[counts >= min(counts.max(), 2)]  # of one interface: nothing to compare
+    tasks = [task for task in tables.tasks if task in counts]
     index = pd.MultiIndex.from_tuples(rows) if len(keys) > 1 else [row[0] for row in rows]
 
     def table(column: str) -> pd.DataFrame:

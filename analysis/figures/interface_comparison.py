@@ -19,24 +19,27 @@ def draw(tables: Tables, figure: Figure | None = None) -> Figure:
     frame = tables.errors.dropna(subset="improvement")
     if frame.empty:
         raise Absent("Needs the interface weighted_sum: study key “interfaces”.")
-    several = frame.groupby("upstream")["interface"].nunique() > 1
-    upstreams = [u for u in tables.upstreams if several.get(u, False)]
-    frame = frame[frame["upstream"].isin(upstreams)]
+    frame = frame[frame.groupby(["task", "upstream"])["interface"].transform("nunique") > 1]
     if frame.empty:
         raise Absent("Needs a second interface: study key “interfaces”.")
+    upstreams = [u for u in tables.upstreams if u in set(frame["upstream"])]
     tasks = [task for task in tables.tasks if task in set(frame["task"])]
-    interfaces = [name for name in tables.interfaces if name in set(frame["interface"])]
     row = 0.19 + 0.07 * (len(upstreams) - 1)
     lines, columns = shape(len(tasks))
-    height = lines * (len(interfaces) * row + 0.55) + 0.65
-    figure = figure or canvas(height)
-    used = panels(figure, len(tasks), sharey=True)
-    for axes, task in zip(used, tasks, strict=True):
-        _panel(axes, frame[frame["task"] == task], interfaces, upstreams)
+    shown = []  # a line of panels has the interfaces of its tasks
+    for line in range(lines):
+        own = frame[frame["task"].isin(tasks[line * columns : (line + 1) * columns])]
+        shown.append([name for name in tables.interfaces if name in set(own["interface"])])
+    heights = [len(interfaces) * row for interfaces in shown]
+    figure = figure or canvas(sum(heights) + 0.55 * lines + 0.65)
+    used = panels(figure, len(tasks), sharey="row", heights=heights)
+    for number, (axes, task) in enumerate(zip(used, tasks, strict=True)):
+        _panel(axes, frame[frame["task"] == task], shown[number // columns], upstreams)
         metric = style.metric_name(*tables.metric(task))
         axes.set_title(f"{style.task_name(task)} ({metric})")
-    used[0].set_yticks(range(len(interfaces)), [style.interface_name(name) for name in interfaces])
-    used[0].set_ylim(len(interfaces) - 0.4, -0.6)
+    for axes, interfaces in zip(used[::columns], shown, strict=True):
+        axes.set_yticks(range(len(interfaces)), [style.interface_name(i) for i in interfaces])
+        axes.set_ylim(len(interfaces) - 0.4, -0.6)
     label_below(used, columns, "% of error removed →")
     if len(upstreams) > 1:
         legend(figure, [key(style.upstream_look(u, upstreams)) for u in upstreams])

@@ -70,7 +70,8 @@ def _limit(axes: Axes, wide: bool) -> None:
 
 def _references(axes: Axes, tables: Tables, task: str, upstream: str, colour: str) -> None:
     frame = tables.errors
-    frame = frame[(frame["task"] == task) & (frame["upstream"] == upstream) & frame["layer"].isna()]
+    joined = frame["layer"].isna() & ~frame["interface"].isin(tables.probes["interface"])
+    frame = frame[(frame["task"] == task) & (frame["upstream"] == upstream) & joined]
     mean = frame.groupby("interface")[["test", "error"]].mean()
     if style.REFERENCE in mean.index:
         value = mean.loc[style.REFERENCE, "test"]

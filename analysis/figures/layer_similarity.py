@@ -5,7 +5,7 @@ import seaborn
 from matplotlib.figure import Figure
 
 from analysis import style
-from analysis.figures.canvas import Absent, canvas
+from analysis.figures.canvas import Absent, broken, canvas
 from analysis.tables import Tables
 
 MEASURES = {"cka": "Linear CKA", "pca_cosine": "Cosine of PCA\neigenvectors"}
@@ -43,7 +43,7 @@ def draw(tables: Tables, figure: Figure | None = None) -> Figure:
             axes.set(xlabel="", ylabel="")
             axes.grid(False)
             if measure == measures[0]:
-                axes.set_title(style.upstream_name(upstream))
+                axes.set_title(broken(style.upstream_name(upstream), side))
             if measure == measures[-1]:
                 axes.set_xlabel("Layer")
         row[0].set_ylabel(f"{name}\n\nLayer")

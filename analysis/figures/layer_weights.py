@@ -7,7 +7,7 @@ import seaborn
 from matplotlib.figure import Figure
 
 from analysis import style
-from analysis.figures.canvas import Absent, canvas
+from analysis.figures.canvas import Absent, broken, canvas
 from analysis.tables import Tables
 
 INTERFACES = ("weighted_sum", "concat", "hconv", "cls_pooling")
@@ -28,7 +28,10 @@ def draw(
     if not upstreams:
         raise Absent("Needs an upstream with more than one state: study key “upstreams”.")
     tasks = [task for task in tables.tasks if task in set(frame["task"])]
-    rows = [(interface, task) for interface in shown for task in tasks]
+    held = set(zip(frame["interface"], frame["task"], strict=True))
+    rows = [(interface, task) for interface in shown for task in tasks if (interface, task) in held]
+    sizes = [sum(row[0] == interface for row in rows) for interface in shown]
+    starts = np.cumsum([0, *sizes])
     mean = frame.groupby(["upstream", "interface", "task", "layer"])["share"].mean()
     figure = figure or canvas(max(2.2, 0.175 * len(rows) + 1.1))
     ratios = [max(6, int(layers[u])) for u in upstreams]
@@ -36,6 +39,8 @@ def draw(
     shares = {u: mean.loc[u].unstack().reindex(rows) * int(layers[u]) for u in upstreams}
     values = np.concatenate([share.to_numpy().ravel() for share in shares.values()])
     top = max(1.5, float(np.nanpercentile(values, 98)))
+    room = 4.4 * max(len(style.task_name(task)) for task in tasks) + 16
+    inches = (style.WIDTH - room / 72 - 1.7) / sum(ratios)  # a layer's width
     for axes, upstream in zip(grid, upstreams, strict=True):
         last = upstream == upstreams[-1]
         seaborn.heatmap(
@@ -49,10 +54,12 @@ def draw(
             if last
             else None,
         )
-        for place in range(len(tasks), len(rows), len(tasks)):
+        for place in starts[1:-1]:
             axes.axhline(place, color="white", linewidth=2.5)
-        axes.set_title(style.upstream_name(upstream))
+        axes.set_title(broken(style.upstream_name(upstream), inches * int(layers[upstream])))
         step = 2 if layers[upstream] <= 16 else 4
+        while step * inches < 0.17:  # the labels' width
+            step *= 2
         ticks = np.arange(0, layers[upstream], step)
         axes.set_xticks(ticks + 0.5, [str(tick) for tick in ticks], rotation=0)
         axes.set(xlabel="Layer", ylabel="")
@@ -61,11 +68,10 @@ def draw(
     grid[0].set_yticks(
         np.arange(len(rows)) + 0.5, [style.task_name(task) for _, task in rows], rotation=0
     )
-    room = 4.4 * max(len(style.task_name(task)) for task in tasks) + 16
     for number, interface in enumerate(shown):
         grid[0].annotate(
             style.interface_name(interface).replace(" + ", " +\n"),
-            (0, (number + 0.5) * len(tasks)),
+            (0, (starts[number] + starts[number + 1]) / 2),
             (-room, 0),
             xycoords=("axes fraction", "data"),
             textcoords="offset points",

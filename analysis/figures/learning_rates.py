@@ -11,7 +11,8 @@ from analysis.tables import Tables
 def draw(tables: Tables, figure: Figure | None = None, upstream: str | None = None) -> Figure:
     """Draw the mean dev value over the sweep's seeds; a ring marks the chosen learning rate.
 
-    Where a seed diverged there is no point.
+    Of an average, the ring is the fainter the fewer of its tasks chose the rate. Where a seed
+    diverged there is no point.
     """
     frame = tables.sweep
     if frame is None or frame["learning_rate"].nunique() < 2:
@@ -37,7 +38,8 @@ def draw(tables: Tables, figure: Figure | None = None, upstream: str | None = No
             axes.plot(
                 mean.index, mean, color=look.colour, marker=look.marker, markersize=4, linewidth=1.1
             )
-            for rate in mine.loc[mine["chosen"], "learning_rate"].unique():
+            chosen = mine.groupby("learning_rate")["chosen"].max().astype(float)
+            for rate, share in chosen[chosen > 0].items():
                 axes.plot(
                     rate,
                     mean[rate],
@@ -45,6 +47,7 @@ def draw(tables: Tables, figure: Figure | None = None, upstream: str | None = No
                     markersize=10,
                     markerfacecolor="none",
                     markeredgecolor=look.colour,
+                    alpha=share,
                     linestyle="none",
                 )
         axes.set_xscale("log")

@@ -22,11 +22,11 @@ def draw(tables: Tables, figure: Figure | None = None) -> Figure:
     frame = frame.groupby(["upstream", "interface", "task"], as_index=False).agg(
         improvement=("improvement", "mean"), parameters=("interface_parameters", "first")
     )
-    several = frame.groupby("upstream")["interface"].nunique() > 1
-    upstreams = [u for u in tables.upstreams if several.get(u, False)]
+    several = frame.groupby(["upstream", "task"])["interface"].transform("nunique") > 1
+    frame = frame[several]
+    upstreams = [u for u in tables.upstreams if u in set(frame["upstream"])]
     if not upstreams:
         raise Absent("Needs weighted_sum and a second interface: study key “interfaces”.")
-    frame = frame[frame["upstream"].isin(upstreams)]
     rows, columns = shape(len(upstreams), 2)
     figure = figure or canvas(rows * 2.7 + 0.9)
     used = panels(figure, len(upstreams), 2, sharey=True)

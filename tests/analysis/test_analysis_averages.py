@@ -39,7 +39,7 @@ def test_a_language_counts_once_however_many_sets_it_has() -> None:
     assert found["dev"].tolist() == [15.0, 15.5]
     assert found["seed"].tolist() == [0, 1]
     assert set(found["task"]) == {"mono"}
-    assert set(found["tasks"]) == {4}
+    assert set(found["tasks"]) == {"eng1 eng2 eng3; fra1"}
     assert set(found["metric"]) == {"cer"}
 
 

@@ -10,8 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.text import Text
+from figure_texts import overlapping, texts
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -22,49 +21,6 @@ from analysis.figures.canvas import shape
 from analysis.figures.rank_summary import ranks
 from analysis.tables import checked
 from ssl_bench.errors import StudyError
-
-
-def texts(figure):
-    return [t.get_text() for t in figure.findobj(Text) if t.get_visible() and t.get_text()]
-
-
-def overlapping(figure):
-    """Return pairs of the figure's texts that lie on each other."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    renderer = canvas.get_renderer()
-    ticks = {
-        label
-        for axes in figure.axes
-        for axis in (axes.xaxis, axes.yaxis)
-        for label in axis.get_ticklabels(which="both")
-    }
-    inside = {
-        label
-        for axes in figure.axes
-        for axis in (axes.xaxis, axes.yaxis)
-        for place, label in zip(axis.get_majorticklocs(), axis.get_majorticklabels(), strict=False)
-        if axes.axison and min(axis.get_view_interval()) <= place <= max(axis.get_view_interval())
-    }
-    boxes = []
-    for text in figure.findobj(Text):
-        drawn = text.get_visible() and (text not in ticks or text in inside)
-        if text.get_text().strip() and drawn:
-            box = text.get_window_extent(renderer)
-            if box.width > 1 and box.height > 1:
-                boxes.append((text.get_text(), box))
-    size = figure.bbox
-    found = []
-    for number, (first, a) in enumerate(boxes):
-        if a.x0 < size.x0 - 1 or a.x1 > size.x1 + 1 or a.y0 < size.y0 - 1 or a.y1 > size.y1 + 1:
-            found.append((first, "edge of the figure"))
-        for second, b in boxes[number + 1 :]:
-            width = min(a.x1, b.x1) - max(a.x0, b.x0)
-            height = min(a.y1, b.y1) - max(a.y0, b.y0)
-            if width > 1 and height > 1:
-                found.append((first, second))
-    return found
-
 
 NOT_IN_SMALL = {"layer_probes", "layer_similarity", "learning_rates"}
 

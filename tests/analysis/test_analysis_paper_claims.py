@@ -8,9 +8,9 @@ from analysis import paper, paper_verdicts
 from analysis.evidence import Evidence
 from analysis.paper import Place
 from analysis.paper_claims import CLAIMS, partial_conjunction
-from analysis.paper_gains import Own, Printed, difference, gain, mean, nested_draws
+from analysis.paper_gains import Own, Printed, difference, gain, mean
 from analysis.paper_verdicts import FAILS, HOLDS, OPEN, UNTESTED, together
-from analysis.resampling import Draws, estimate
+from analysis.resampling import Draws, estimate, nested_draws
 from analysis.tables import checked
 
 PARTS = [part for _, parts in CLAIMS.values() for part in parts]

@@ -134,12 +134,13 @@ def test_without_scores_nothing_is_marked(small_frames):
 
 def test_comparison_files(small, tmp_path):
     table = comparison.compare(small, Evidence(small, 200))
-    paths = comparison.write(table, small, tmp_path, "A caption, 95 %.")
+    paths = comparison.write(table, tmp_path, "A caption, 95 %.")
+    paths += comparison.write_main(table, small, tmp_path, "A caption.")
     assert [path.name for path in paths] == [
         "comparison.csv",
         "comparison.md",
-        "comparison_main.md",
         "comparison.tex",
+        "comparison_main.md",
     ]
     text = (tmp_path / "comparison.md").read_text()
     assert "PR (PER ↓)" in text

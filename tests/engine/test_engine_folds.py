@@ -35,6 +35,7 @@ def test_two_folds_are_two_cells_and_one_mean(ready, raw, recordings) -> None:
     means = pd.read_csv(tables / "averages.csv").set_index(["interface", "seed"])
     assert len(means) == 2 * 2
     assert set(means["task"]) == {"er"}
+    assert set(means["tasks"]) == {"er_1; er_2"}
     for (interface, seed), row in means.iterrows():
         own = results[(results["interface"] == interface) & (results["seed"] == seed)]
         assert sorted(own["n_test"]) == [6, 9]
