@@ -157,6 +157,19 @@ def train(
 
 
 @app.command()
+def why(
+    cell: Annotated[str, typer.Argument(help="task/upstream/interface")], study: StudyFile
+) -> None:
+    """Say which input of a cell differs from what it was trained with."""
+    made = _read(study)
+    from ssl_bench.why import find
+    from ssl_bench.why import why as lines
+
+    for line in lines(made, find(made, cell)):
+        print(line)
+
+
+@app.command()
 def checkpoints(study: StudyFile) -> None:
     """Remove the checkpoints of trainings that are not done; print what each frees."""
     made = _read(study)

@@ -33,6 +33,7 @@ from ssl_bench.fine_tuning import TunedRuns, Waveforms, open_waveforms
 from ssl_bench.profiles import layer_profiles
 from ssl_bench.progress import say
 from ssl_bench.provenance import commit
+from ssl_bench.rates import chosen_rates
 from ssl_bench.recipe import Training
 from ssl_bench.runs import Joined, Run, Runs
 from ssl_bench.sampling import evaluation_batches
@@ -130,7 +131,7 @@ def run(study: Study, task: str, upstream: str, pack: str) -> None:
     ``layer_profile.csv`` and ``weights.safetensors`` (parameters stacked over runs).
     """
     folder = study.pack_dir(task, upstream, pack)
-    chosen = _learning_rates(study, task, upstream, pack)
+    chosen = chosen_rates(study, task, upstream, pack)
     rows = []
     with lease(study.device) as device:
         stream: Stream | None = None
@@ -365,41 +366,16 @@ def _mark_best(frame: pd.DataFrame, higher_is_better: bool) -> pd.DataFrame:
     return keyed.drop(columns=["group", "merit"])
 
 
-def _learning_rates(
-    study: Study, task: str, upstream: str, pack: str
-) -> dict[str, dict[int | None, float]]:
-    """Return interface → layer (or None) → learning rate, from the sweep or the study's table."""
-    if study.sweep is not None:
-        source = study.pack_dir(task, upstream, pack) / "sweep.csv"
-    else:
-        source = Path(str(study.learning_rates))
-        if not source.is_file():
-            raise StudyError(f"learning_rates: {source}: no such file")
-    frame = pd.read_csv(source)
-    frame = frame[(frame["task"] == task) & (frame["upstream"] == upstream)]
-    if "chosen" in frame:
-        frame = frame[frame["chosen"]]
-    result: dict[str, dict[int | None, float]] = {}
-    for interface in study.interfaces_in(task, upstream, pack):
-        own = frame[frame["interface"] == interface]
-        if own.empty:
-            raise StudyError(
-                f"{source}: no row for task {task!r}, upstream {upstream!r}, "
-                f"interface {interface!r}; add one, or give the study a sweep"
-            )
-        result[interface] = {
-            None if pd.isna(layer) else int(layer): float(rate)
-            for layer, rate in zip(own["layer"], own["learning_rate"], strict=True)
-        }
-    return result
-
-
 def _stamp(study: Study, cell: Cell, chosen: dict[int | None, float]) -> str:
     """Name all that determines a cell: its slice of the study, its data, its learning rates."""
-    folder = study.features_dir(cell.upstream, study.tasks[cell.task]["corpus"])
-    data = json.loads((folder / "features.json").read_text())["digest"]
     rates = sorted((str(layer), rate) for layer, rate in chosen.items())
-    return f"{study.fingerprint(cell)} {data} {rates}"
+    return f"{study.fingerprint(cell)} {digest(study, cell)} {rates}"
+
+
+def digest(study: Study, cell: Cell) -> str:
+    """Return the digest of a cell's labels, recordings and encoder that the features stage left."""
+    folder = study.features_dir(cell.upstream, study.tasks[cell.task]["corpus"])
+    return str(json.loads((folder / "features.json").read_text())["digest"])
 
 
 def _finished(place: Path, stamp: str) -> bool:
