@@ -7,7 +7,7 @@ import torch
 from torch.func import functional_call, stack_module_state
 
 from ssl_bench import registry
-from ssl_bench.heads.bilstm import BiLSTMHead
+from ssl_bench.heads.bilstm import BiLSTMHead, packed, two_ways
 from ssl_bench.heads.conv_transformer import ConvTransformerHead
 from ssl_bench.heads.masking import masked_mean, masked_mean_std
 from ssl_bench.heads.specaugment import SpecAugment, SpecAugmentConfig
@@ -203,6 +203,21 @@ def test_bilstm_trains_through_functional_call(small):
     head(features, lengths)[0].sum().backward()
     for name, parameter in head.named_parameters():
         torch.testing.assert_close(parameters[name].grad, parameter.grad)
+
+
+def test_two_one_way_lstms_are_the_packed_one_and_its_gradients():
+    torch.manual_seed(0)
+    rnn = torch.nn.LSTM(5, 4, batch_first=True, bidirectional=True).double()
+    x, lengths = torch.randn(4, 9, 5, dtype=torch.float64), torch.tensor([9, 1, 6, 3])
+    found, expected = (run(rnn, x, lengths) for run in (two_ways, packed))
+    torch.testing.assert_close(found, expected)
+    weight = torch.randn_like(expected)
+    for one, other in zip(
+        torch.autograd.grad((found * weight).sum(), rnn.parameters()),
+        torch.autograd.grad((expected * weight).sum(), rnn.parameters()),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize("kind", KINDS)

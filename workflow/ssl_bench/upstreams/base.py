@@ -72,6 +72,18 @@ class Upstream(nn.Module, ABC):
         with torch.no_grad():
             return self.encode(waveforms)
 
+    def packed(self, waveforms: list[Tensor]) -> Tensor:
+        """Encode for the stream of features, on a GPU by autocast to bfloat16.
+
+        Returns:
+            states (N, L, D) bfloat16 of the N frames of all utterances, one after the other.
+        """
+        half = waveforms[0].is_cuda
+        with torch.autocast(waveforms[0].device.type, torch.bfloat16, enabled=half):
+            states, lengths = self(waveforms)
+        stored = states.to(torch.bfloat16).permute(1, 2, 0, 3)  # (B, T, L, D)
+        return torch.cat([own[:n] for own, n in zip(stored, lengths.tolist(), strict=True)])
+
     def probe(self) -> tuple[int, int]:
         """Return (L, D), found by encoding one second of low noise."""
         device = next((p.device for p in self.parameters()), torch.device("cpu"))

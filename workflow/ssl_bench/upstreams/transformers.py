@@ -7,6 +7,8 @@ two implementations differ.
 """
 
 import math
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ from ssl_bench.upstreams._masking import (
 from ssl_bench.upstreams.base import Parts, Upstream
 
 FAMILIES = ("hubert", "wav2vec2", "wavlm", "data2vec-audio")
+PACKED = ("hubert", "wav2vec2")
+"""Families that a GPU encodes without padding; the others differ in attention or position."""
 PARTS = ("feature_extractor.", "feature_projection.", "encoder.", "masked_spec_embed")
 
 
@@ -71,6 +75,7 @@ class TransformersUpstream(Upstream):
             position.layers = nn.ModuleList(MaskedConvInput(layer) for layer in position.layers)
             self._positional = list(position.layers)
         self._inputs = BlockInputs(parts.encoder.layers)
+        self._packed: Callable[[list[Tensor]], Tensor] | None = None
 
     def frames(self, samples: int) -> int:
         """See :meth:`Upstream.frames`: the arithmetic of unpadded convolutions."""
@@ -104,6 +109,30 @@ class TransformersUpstream(Upstream):
             last = self.model(padded, attention_mask=mask).last_hidden_state
             states = torch.stack([*inputs, last])
         return states.mul_(valid[None, :, :, None]) if ragged else states, lengths
+
+    def packed(self, waveforms: list[Tensor]) -> Tensor:
+        """See :meth:`Upstream.packed`; without padding where the family and the GPU allow it.
+
+        The weights are copied to bfloat16 at the first call: later changes are not seen.
+        """
+        if self._packed is None and waveforms[0].is_cuda and packable(self.model.config):
+            from ssl_bench.upstreams._packed import PackedEncoder
+
+            self._packed = PackedEncoder(self.model, self.normalize)
+        return self._packed(waveforms) if self._packed else super().packed(waveforms)
+
+
+def packable(config: Any) -> bool:
+    """Whether ``_packed.py`` has all that such a model consists of, and this GPU its kernels."""
+    return (
+        config.model_type in PACKED
+        and config.hidden_act == config.feat_extract_activation == "gelu"
+        and not getattr(config, "conv_pos_batch_norm", False)
+        and getattr(config, "adapter_attn_dim", None) is None
+        and config.hidden_size // config.num_attention_heads <= 256
+        and find_spec("triton") is not None
+        and torch.cuda.get_device_capability() >= (8, 0)
+    )
 
 
 def load(config: Config) -> TransformersUpstream:
