@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import SSL_Interface
+from ssl_bench.heads.bilstm import BiLSTMHead
 from ssl_bench.heads.frame_linear import FrameLinearHead
 from ssl_bench.runs import Joined, Run, Runs
 from ssl_bench.steps import EagerStep, RecordedStep, make_step
@@ -64,11 +65,13 @@ def train(runs: Runs, kind: type, steps: int = 12) -> Tensor:
     return torch.stack(history).cpu()
 
 
-def test_a_step_is_recorded_on_a_gpu_only_and_if_the_head_can_be_stacked() -> None:
+def test_a_step_is_recorded_on_a_gpu_only_and_if_it_can_be() -> None:
     assert isinstance(make_step(stacked("weighted_sum", "cpu")), EagerStep)
     if torch.cuda.is_available():
-        assert isinstance(make_step(stacked("weighted_sum", "cuda")), RecordedStep)
-        assert isinstance(make_step(stacked("weighted_sum", "cuda", stackable=False)), EagerStep)
+        runs = stacked("weighted_sum", "cuda", stackable=False)
+        assert isinstance(make_step(runs), RecordedStep)
+        runs.recordable = False
+        assert isinstance(make_step(runs), EagerStep)
 
 
 def test_an_eager_step_trains() -> None:
@@ -85,6 +88,49 @@ def test_recorded_equals_eager(interface: str, dropout: bool) -> None:
     torch.testing.assert_close(found, expected, rtol=2e-3, atol=2e-3)
     for name, value in eager.params.items():
         torch.testing.assert_close(recorded.params[name], value, rtol=2e-2, atol=2e-3)
+
+
+@needs_gpu
+@pytest.mark.parametrize("interface", ["weighted_sum", "hconv"])
+def test_runs_that_cannot_be_stacked_are_recorded_one_by_one(interface: str) -> None:
+    """A BiLSTM has no rule for vmap; its runs are branches of one recording."""
+    torch.manual_seed(0)
+
+    def made() -> Runs:
+        def make() -> Joined:
+            joined = SSL_Interface.create(interface, num_layers=4, dim=8, normalize=False)
+            return Joined(joined, BiLSTMHead(joined.output_dim, 5, 16, 2, 0.0, None))
+
+        return Runs(RUNS, make, torch.device("cuda"), stackable=False)
+
+    eager, recorded = made(), made()
+    expected, found = train(eager, EagerStep), train(recorded, RecordedStep)
+    torch.testing.assert_close(found, expected, rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("kind", [EagerStep, pytest.param(RecordedStep, marks=needs_gpu)])
+def test_one_batch_for_all_runs_is_that_batch_for_each(kind: type) -> None:
+    device = "cuda" if kind is RecordedStep else "cpu"
+    one, each = (stacked("hconv", device) for _ in range(2))
+    for runs, shared in ((one, True), (each, False)):
+        step = kind(runs)
+        for number in range(4):
+            states, lengths, targets, counts = batch(number, device)
+            states, lengths = states[0], lengths[0]
+            targets, counts = (x.unflatten(0, (len(RUNS), -1))[0] for x in (targets, counts))
+            if not shared:
+                states, lengths = (x.expand(len(RUNS), *x.shape) for x in (states, lengths))
+
+            def losses(
+                outputs: Tensor, out: Tensor, targets: Tensor = targets, counts: Tensor = counts
+            ) -> Tensor:
+                every = targets.repeat(len(RUNS), 1), counts.repeat(len(RUNS))
+                found = ctc_losses(outputs.flatten(0, 1), out.flatten(), *every, True)
+                return found.view(len(RUNS), -1).mean(1)
+
+            step(states, lengths, losses, 1.0)
+    for name, value in each.params.items():
+        torch.testing.assert_close(one.params[name], value, rtol=2e-2, atol=2e-3)
 
 
 @needs_gpu

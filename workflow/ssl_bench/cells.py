@@ -10,10 +10,11 @@ import json
 import platform
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,7 +28,7 @@ from ssl_bench.checkpoints import Checkpoints, discard
 from ssl_bench.corpus import make_task
 from ssl_bench.device import lease
 from ssl_bench.errors import StudyError
-from ssl_bench.evaluation import evaluate
+from ssl_bench.evaluation import evaluate_together
 from ssl_bench.features import Features, open_features
 from ssl_bench.fine_tuning import TunedRuns, Waveforms, open_waveforms
 from ssl_bench.profiles import layer_profiles
@@ -39,8 +40,10 @@ from ssl_bench.runs import Joined, Run, Runs
 from ssl_bench.sampling import evaluation_batches
 from ssl_bench.study import Cell, Study
 from ssl_bench.tasks.base import Task
-from ssl_bench.training import Trained, train
+from ssl_bench.training import Trained, train_together
 
+Chosen = dict[str, dict[int | None, float]]
+"""The learning rate of every interface, of each of its layers where single ones are probed."""
 STACKED = 64
 """Most runs that are trained at once; more are trained in turns."""
 
@@ -68,60 +71,114 @@ def sweep(study: Study, task: str, upstream: str, pack: str) -> None:
         raise StudyError(f"sweep: the study has no sweep; it takes {study.learning_rates}")
     folder = study.pack_dir(task, upstream, pack)
     kept = folder / ".sweeps"
-    tables = []
+    names = study.interfaces_in(task, upstream, pack)
     with lease(study.device) as device:
-        stream: Stream | None = None
-        for interface in study.interfaces_in(task, upstream, pack):
-            place = kept / f"{interface}.csv"
-            cell = Cell(task, upstream, interface)
-            stamp = _stamp(study, cell, {})
-            if not place.is_file() or pd.read_csv(place)["stamp"].iloc[0] != stamp:
-                stream = stream or _open(study, task, upstream, device)
-                swept = _sweep_cell(stream, interface).assign(stamp=stamp)
+        stamps = {name: _stamp(study, Cell(task, upstream, name), {}) for name in names}
+        missing = [name for name in names if _stamp_in(kept / f"{name}.csv") != stamps[name]]
+        stream = _open(study, task, upstream, device) if missing else None
+        for together in _together(stream, missing):
+            assert stream is not None
+            for interface, swept in _sweep_cells(stream, together).items():
                 kept.mkdir(parents=True, exist_ok=True)
-                partial = place.with_suffix(".partial")
-                swept.to_csv(partial, index=False)
-                partial.rename(place)
-            discard(study.checkpoint_dir("sweep", cell))
-            part = pd.read_csv(place, dtype={"layer": "Int64"}, float_precision="round_trip")
-            tables.append(part.drop(columns="stamp"))
-    pd.concat(tables).to_csv(folder / "sweep.csv", index=False)
+                partial = kept / f"{interface}.partial"
+                swept.assign(stamp=stamps[interface]).to_csv(partial, index=False)
+                partial.rename(kept / f"{interface}.csv")
+            discard(study.checkpoint_dir("sweep", Cell(task, upstream, together[0])))
+    for name in names:
+        discard(study.checkpoint_dir("sweep", Cell(task, upstream, name)))
+    tables = [
+        pd.read_csv(kept / f"{name}.csv", dtype={"layer": "Int64"}, float_precision="round_trip")
+        for name in names
+    ]
+    pd.concat(tables).drop(columns="stamp").to_csv(folder / "sweep.csv", index=False)
 
 
-def _sweep_cell(stream: Stream, interface: str) -> pd.DataFrame:
-    """Train an interface at every learning rate → a row a run, the choice marked."""
+def _stamp_in(path: Path) -> str | None:
+    return str(pd.read_csv(path)["stamp"].iloc[0]) if path.is_file() else None
+
+
+def _together(stream: Stream | None, interfaces: list[str]) -> list[list[str]]:
+    """Divide interfaces into those that are trained at once: all, where states are made for it.
+
+    States that are held cost little to read again, and one interface at a time needs less memory.
+    """
+    if stream is not None and stream.features.live:
+        return [interfaces]
+    return [[name] for name in interfaces]
+
+
+def _sweep_cells(stream: Stream, interfaces: list[str]) -> dict[str, pd.DataFrame]:
+    """Train interfaces at every learning rate → for each a row a run, the choice marked."""
     study, sweep = stream.study, stream.study.sweep
     assert sweep is not None
     steps = max(1, round(stream.training.steps * sweep.steps))
     short = stream.training.model_copy(update={"steps": steps})
-    runs = [
-        Run(seed, rate, layer)
-        for layer in _layers(stream, interface)
-        for rate in study.rates_of(stream.task_name)
-        for seed in sweep.seeds
-    ]
-    make = _maker(stream, interface)
-    label = f"sweep {stream.task_name} {stream.upstream} {interface}"
-    kept = _checkpoints(stream, "sweep", interface, {}, short.steps)
-    rows = []
-    for number, part in enumerate(_parts(stream, runs)):
-        group = _runs(stream, part, make, short)
-        with kept.keeper(number, part) as keeper:
-            trained = train(group, stream.task, stream.features, stream.rows, short, label, keeper)
-        rows += [
+    runs = {
+        interface: [
+            Run(seed, rate, layer)
+            for layer in _layers(stream, interface)
+            for rate in study.rates_of(stream.task_name)
+            for seed in sweep.seeds
+        ]
+        for interface in interfaces
+    }
+    rows: dict[str, list[dict]] = {interface: [] for interface in interfaces}
+    for part in chain.from_iterable(_train(stream, "sweep", runs, short, {})):
+        rows[part.interface] += [
             {
                 "task": stream.task_name,
                 "upstream": stream.upstream,
-                "interface": interface,
+                "interface": part.interface,
                 "layer": run.layer,
                 "learning_rate": run.learning_rate,
                 "seed": run.seed,
                 "dev": dev,
             }
-            for run, dev in zip(part, trained.dev, strict=True)
+            for run, dev in zip(part.group.runs, part.trained.dev, strict=True)
         ]
-    frame = pd.DataFrame(rows).astype({"layer": "Int64"})
-    return _mark_best(frame, stream.task.higher_is_better)
+    return {
+        interface: _mark_best(
+            pd.DataFrame(found).astype({"layer": "Int64"}), stream.task.higher_is_better
+        )
+        for interface, found in rows.items()
+    }
+
+
+class Part(NamedTuple):
+    """Some runs of an interface that were trained at once, at the weights that were selected."""
+
+    interface: str
+    number: int
+    group: Runs
+    trained: Trained
+    seconds: float
+
+
+def _train(
+    stream: Stream, stage: str, runs: dict[str, list[Run]], training: Training, chosen: Chosen
+) -> Iterator[list[Part]]:
+    """Train all runs, those of several interfaces at once; yield what was trained together."""
+    makers = {interface: _maker(stream, interface) for interface in runs}
+    kept = _checkpoints(stream, stage, list(runs), chosen, training.steps)
+    parts = [
+        (interface, number, part)
+        for interface, own in runs.items()
+        for number, part in enumerate(_parts(stream, own))
+    ]
+    turns = [parts] if len(runs) > 1 else [[part] for part in parts]
+    for turn, those in enumerate(turns):
+        began, earlier = time.monotonic(), kept.earlier
+        groups = [_runs(stream, part, makers[interface], training) for interface, _, part in those]
+        everybody = [run for _, _, part in those for run in part]
+        with kept.keeper(turn, everybody) as keeper:
+            trained = train_together(
+                groups, stream.task, stream.features, stream.rows, training, kept.label, keeper
+            )
+        seconds = time.monotonic() - began + kept.earlier - earlier
+        yield [
+            Part(interface, number, group, found, seconds * len(part) / len(everybody))
+            for (interface, number, part), group, found in zip(those, groups, trained, strict=True)
+        ]
 
 
 def run(study: Study, task: str, upstream: str, pack: str) -> None:
@@ -132,87 +189,124 @@ def run(study: Study, task: str, upstream: str, pack: str) -> None:
     """
     folder = study.pack_dir(task, upstream, pack)
     chosen = chosen_rates(study, task, upstream, pack)
-    rows = []
+    names = study.interfaces_in(task, upstream, pack)
     with lease(study.device) as device:
-        stream: Stream | None = None
-        for interface in study.interfaces_in(task, upstream, pack):
-            cell = Cell(task, upstream, interface)
-            place = folder / interface
-            if not _finished(place, _stamp(study, cell, chosen[interface])):
-                stream = stream or _open(study, task, upstream, device)
-                _train_cell(stream, cell, place, chosen[interface])
-            discard(study.checkpoint_dir("train", cell))
-            about = json.loads((place / "metrics.json").read_text())
-            rows += about["runs"]
+        missing = [
+            name
+            for name in names
+            if not _finished(folder / name, _stamp(study, Cell(task, upstream, name), chosen[name]))
+        ]
+        stream = _open(study, task, upstream, device) if missing else None
+        for together in _together(stream, missing):
+            assert stream is not None
+            _train_cells(stream, folder, {name: chosen[name] for name in together})
+            discard(study.checkpoint_dir("train", Cell(task, upstream, together[0])))
+    rows = []
+    for name in names:
+        discard(study.checkpoint_dir("train", Cell(task, upstream, name)))
+        rows += json.loads((folder / name / "metrics.json").read_text())["runs"]
     pd.DataFrame(rows).to_csv(folder / "train.csv", index=False)
 
 
-def _train_cell(stream: Stream, cell: Cell, place: Path, chosen: dict[int | None, float]) -> None:
-    began = time.monotonic()
-    study, task, device = stream.study, stream.task, stream.device
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    runs = [
-        Run(seed, chosen[layer], layer)
-        for layer in _layers(stream, cell.interface)
-        for seed in study.seeds
-    ]
-    make = _maker(stream, cell.interface)
-    scores, history, profiles, rows = [], [], [], []
-    weights: dict[str, torch.Tensor] = {}
-    label = f"train {cell.task} {cell.upstream} {cell.interface}"
-    kept = _checkpoints(stream, "train", cell.interface, chosen, stream.training.steps)
-    for number, part in enumerate(_parts(stream, runs)):
-        group = _runs(stream, part, make, stream.training)
-        with kept.keeper(number, part) as keeper:
-            trained = train(
-                group, task, stream.features, stream.rows, stream.training, label, keeper
-            )
-        if np.isnan(trained.dev).any():
-            lost = part[int(np.isnan(trained.dev).argmax())]
-            raise StudyError(
-                f"{label}: the loss of seed {lost.seed} is not finite at learning rate "
-                f"{lost.learning_rate:g}; give the sweep smaller learning rates"
-            )
-        tests = evaluate(
-            group, task, stream.features, stream.rows, "test", stream.training.scored_seconds
-        ).tables
-        rows += _result_rows(stream, cell, group, trained, tests)
-        for one, score in zip(part, tests, strict=True):
-            scores.append(score.assign(layer=one.layer, seed=one.seed))
-        history += trained.history
-        profiles.append(layer_profiles(group, stream.features, _profile_rows(stream)))
-        weights.update({f"{number}.{k}": v.contiguous() for k, v in group.stored().items()})
-    enlarged = _enlarged(stream, group.skeleton.interface)
-    seconds = time.monotonic() - began + kept.earlier
-    for row in rows:
-        row["seconds"] = round(seconds / len(rows), 3)
+def _train_cells(stream: Stream, folder: Path, chosen: Chosen) -> None:
+    """Train the seeds of some interfaces and write each one's folder.
 
-    partial = place.with_name(f".{place.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    frame = pd.concat(scores)
-    frame["layer"] = frame["layer"].astype("Int64")
-    frame.to_parquet(partial / "scores.parquet", index=False)
-    pd.DataFrame(history).astype({"layer": "Int64"}).to_csv(partial / "history.csv", index=False)
-    pd.concat(profiles).to_csv(partial / "layer_profile.csv", index=False)
-    save_file(weights, partial / "weights.safetensors")
-    (partial / "metrics.json").write_text(
-        json.dumps(
-            {
-                "stamp": _stamp(study, cell, chosen),
-                "config": json.loads(study.slice(*cell)),
-                "versions": _versions(),
-                **({"enlarged": enlarged._asdict()} if enlarged else {}),
-                "runs": rows,
-            },
-            indent=1,
-            default=str,
+    Raises:
+        StudyError: a run was lost; the cells of the other interfaces are written.
+    """
+    if stream.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(stream.device)
+    runs = {
+        interface: [
+            Run(seed, rates[layer], layer)
+            for layer in _layers(stream, interface)
+            for seed in stream.study.seeds
+        ]
+        for interface, rates in chosen.items()
+    }
+    left = {name: _Left(Cell(stream.task_name, stream.upstream, name)) for name in runs}
+    lost = None
+    for turn in _train(stream, "train", runs, stream.training, chosen):
+        whole = [part for part in turn if not np.isnan(part.trained.dev).any()]
+        began = time.monotonic()
+        tests = evaluate_together(
+            [part.group for part in whole],
+            *(stream.task, stream.features, stream.rows, "test", stream.training.scored_seconds),
         )
-    )
-    shutil.rmtree(place, ignore_errors=True)
-    partial.rename(place)
-    say(f"{label}: {len(rows)} runs in {seconds:.0f} s")
+        for part, scored in zip(whole, tests, strict=True):
+            left[part.interface].add(stream, part, scored.tables)
+            left[part.interface].seconds += (time.monotonic() - began) / len(whole)
+        for part in turn:
+            if part not in whole:
+                lost = lost or part
+                left.pop(part.interface, None)
+    for interface, own in left.items():
+        own.write(stream, folder / interface, chosen[interface])
+    if lost:
+        one = lost.group.runs[int(np.isnan(lost.trained.dev).argmax())]
+        raise StudyError(
+            f"train {stream.task_name} {stream.upstream} {lost.interface}: the loss of seed "
+            f"{one.seed} is not finite at learning rate {one.learning_rate:g}; give the sweep "
+            "smaller learning rates"
+        )
+
+
+class _Left:
+    """What a cell leaves, gathered part by part, then written whole or not at all."""
+
+    def __init__(self, cell: Cell) -> None:
+        self.cell, self.seconds = cell, 0.0
+        self._enlarged: Any = None
+        self._rows: list[dict] = []
+        self._scores: list[pd.DataFrame] = []
+        self._history: list[dict] = []
+        self._profiles: list[pd.DataFrame] = []
+        self._weights: dict[str, torch.Tensor] = {}
+
+    def add(self, stream: Stream, part: Part, tests: list[pd.DataFrame]) -> None:
+        """Take what is kept of some trained runs and their scores on test."""
+        group = part.group
+        self.seconds += part.seconds
+        self._enlarged = _enlarged(stream, group.skeleton.interface)
+        self._rows += _result_rows(stream, self.cell, group, part.trained, tests)
+        for one, score in zip(group.runs, tests, strict=True):
+            self._scores.append(score.assign(layer=one.layer, seed=one.seed))
+        self._history += part.trained.history
+        self._profiles.append(layer_profiles(group, stream.features, _profile_rows(stream)))
+        self._weights |= {f"{part.number}.{k}": v.contiguous() for k, v in group.stored().items()}
+
+    def write(self, stream: Stream, place: Path, chosen: dict[int | None, float]) -> None:
+        """Write the cell's folder."""
+        study, cell = stream.study, self.cell
+        for row in self._rows:
+            row["seconds"] = round(self.seconds / len(self._rows), 3)
+        partial = place.with_name(f".{place.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        frame = pd.concat(self._scores)
+        frame["layer"] = frame["layer"].astype("Int64")
+        frame.to_parquet(partial / "scores.parquet", index=False)
+        history = pd.DataFrame(self._history).astype({"layer": "Int64"})
+        history.to_csv(partial / "history.csv", index=False)
+        pd.concat(self._profiles).to_csv(partial / "layer_profile.csv", index=False)
+        save_file(self._weights, partial / "weights.safetensors")
+        (partial / "metrics.json").write_text(
+            json.dumps(
+                {
+                    "stamp": _stamp(study, cell, chosen),
+                    "config": json.loads(study.slice(*cell)),
+                    "versions": _versions(),
+                    **({"enlarged": self._enlarged._asdict()} if self._enlarged else {}),
+                    "runs": self._rows,
+                },
+                indent=1,
+                default=str,
+            )
+        )
+        shutil.rmtree(place, ignore_errors=True)
+        partial.rename(place)
+        label = f"train {cell.task} {cell.upstream} {cell.interface}"
+        say(f"{label}: {len(self._rows)} runs in {self.seconds:.0f} s")
 
 
 def _result_rows(
@@ -323,16 +417,18 @@ def _runs(stream: Stream, part: list[Run], make: Callable[[], Joined], training:
 
 
 def _checkpoints(
-    stream: Stream, stage: str, interface: str, chosen: dict[int | None, float], steps: int
+    stream: Stream, stage: str, interfaces: list[str], chosen: Chosen, steps: int
 ) -> Checkpoints:
-    cell = Cell(stream.task_name, stream.upstream, interface)
+    """Return the checkpoints of what is trained together; they lie with the first interface."""
+    cells = [Cell(stream.task_name, stream.upstream, interface) for interface in interfaces]
+    stamps = [_stamp(stream.study, cell, chosen.get(cell.interface, {})) for cell in cells]
     return Checkpoints(
-        stream.study.checkpoint_dir(stage, cell),
-        f"{stage} {cell.task} {cell.upstream} {cell.interface}",
+        stream.study.checkpoint_dir(stage, cells[0]),
+        f"{stage} {stream.task_name} {stream.upstream} {' '.join(interfaces)}",
         stream.device,
         steps,
         stage=stage,
-        cell=_stamp(stream.study, cell, chosen),
+        cell=" ".join(stamps),
     )
 
 

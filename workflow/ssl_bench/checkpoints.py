@@ -198,7 +198,7 @@ class Keeper:
             "tensors": {
                 name: value.detach().cpu()
                 for name, value in self._tensors.items()
-                if not (last and name in _OVERWRITTEN)
+                if not (last and _overwritten(name))
             },
             "cpu": torch.get_rng_state(),
         }
@@ -229,7 +229,7 @@ class Keeper:
                 {
                     name: value
                     for name, value in self._tensors.items()
-                    if not (found["step"] == self.home.steps and name in _OVERWRITTEN)
+                    if not (found["step"] == self.home.steps and _overwritten(name))
                 }
             )
         except _UNREADABLE as error:
@@ -316,6 +316,11 @@ def free(folder: Path) -> None:
             print(f"{size / 2**20:.1f} MiB\t{path}")
     discard(folder)
     print(f"freed {total / 2**20:.1f} MiB of {len(files)} checkpoints in {folder}")
+
+
+def _overwritten(name: str) -> bool:
+    """Whether a tensor, of whichever group of runs, is not looked at after the last step."""
+    return name.partition("@")[0] in _OVERWRITTEN
 
 
 def _layout(tensors: dict[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:

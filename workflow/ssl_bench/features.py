@@ -11,7 +11,7 @@ so that no interface repeats it at every step; interfaces are then made with ``n
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -148,6 +148,20 @@ class Features:
             states = flat[place, chosen].unsqueeze(1)
         return states.to(self.device), lengths.to(self.device)
 
+    @property
+    def live(self) -> bool:
+        """Whether states are made anew whenever they are read."""
+        return self._live is not None
+
+    def page(self, rows: np.ndarray) -> "Features":
+        """Return a stream that holds these rows at least: this one, if nothing must be encoded."""
+        if self._live is None:
+            return self
+        flat, begins, unique = self._encode(rows)
+        starts = torch.zeros(len(self.frames), dtype=begins.dtype, device=begins.device)
+        starts[torch.from_numpy(unique).to(begins.device)] = begins
+        return replace(self, _starts=starts, _flat=flat, _live=None)
+
     def _encode(self, rows: np.ndarray) -> tuple[Tensor, Tensor, np.ndarray]:
         assert self._live is not None
         upstream, corpus, normalize = self._live
@@ -211,23 +225,19 @@ def _fill(
             batches.append([])
             width = samples[position]
         batches[-1].append(int(position))
-    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-        for positions in batches if quiet else track(batches, "encoding"):
-            states, _ = encoder(waveforms(data, rows[positions], device))
-            if normalize:
-                states = torch.nn.functional.layer_norm(states.float(), states.shape[-1:])
-            stored = states.to(STORED).permute(1, 2, 0, 3)
-            for b, p in enumerate(positions):
-                count = int(frames[p])
-                flat[starts[p] : starts[p] + count] = stored[b, :count].to(flat.device)
+    for positions in batches if quiet else track(batches, "encoding"):
+        states = encoder.packed(waveforms(data, rows[positions], device), normalize)
+        for p, own in zip(positions, states.split(frames[positions].tolist()), strict=True):
+            flat[starts[p] : starts[p] + len(own)] = own.to(flat.device)
 
 
 def waveforms(data: Corpus, rows: np.ndarray, device: torch.device) -> list[Tensor]:
-    """Return recordings as an encoder takes them, (samples,) float32 each."""
-    return [
-        torch.from_numpy(data.waveform(int(row)).astype(np.float32) / 32767).to(device)
-        for row in rows
-    ]
+    """Return recordings as an encoder takes them, (samples,) float32 each; uploaded as one."""
+    read = [data.waveform(int(row)) for row in rows]
+    joined = torch.from_numpy(np.concatenate(read))
+    if device.type == "cuda":
+        joined = joined.pin_memory().to(device, non_blocking=True)
+    return list((joined.float() / 32767).split([len(wave) for wave in read]))
 
 
 def weights_digest(encoder: Upstream) -> str:

@@ -148,6 +148,7 @@ class TunedRuns(Runs):
     """
 
     skeleton: Tuned
+    recordable = False
 
     def __init__(
         self, runs: list[Run], make: Callable[[], Joined], source: "Waveforms", **options: Any

@@ -28,8 +28,10 @@ class Training(Strict):
     ``crop_seconds`` trains on a random part of this length of every longer utterance;
     ``min_seconds`` leaves out training utterances that are no longer; ``balance`` draws utterances
     so that all classes are equally likely, in training and on dev. ``precision`` is that of forward
-    passes on a GPU, by autocast; a CPU computes in fp32. ``select`` says which of the
-    evaluated steps are best, and the weights of the ``average`` best are averaged.
+    passes on a GPU, by autocast; a CPU computes in fp32. ``order: shared`` gives all seeds the
+    same batches, read once for all runs: a seed then varies initialisation and dropout only.
+    ``select`` says which of the evaluated steps are best, and the weights of the ``average`` best
+    are averaged.
     """
 
     recipe: Literal["published", "none"] = "published"
@@ -48,6 +50,7 @@ class Training(Strict):
     layer_weight_scale: float = Field(10.0, gt=0)
     precision: Literal["bf16", "fp32"] = "bf16"
     evaluations: int = Field(5, ge=1)
+    order: Literal["own", "shared"] = "own"
     select: Literal["dev_metric", "dev_loss", "last"] = "dev_metric"
     average: int = Field(1, ge=1)
 
@@ -81,6 +84,7 @@ _LATER: dict[str, Any] = {
     "min_seconds": None,
     "balance": False,
     "precision": "bf16",
+    "order": "own",
     "select": "dev_metric",
     "average": 1,
 }

@@ -41,8 +41,11 @@ class Runs:
     """R stacked copies of a :class:`Joined` and their optimizer (Adam or AdamW).
 
     A run whose gradient is not finite is stopped and keeps its last finite weights; the others go
-    on. ``alive`` (R,) says which still train.
+    on. ``alive`` (R,) says which still train. ``recordable``: whether a step's work is the same for
+    all batches of a shape, so that it can be recorded as a CUDA graph.
     """
+
+    recordable = True
 
     def __init__(
         self,

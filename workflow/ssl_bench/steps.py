@@ -28,12 +28,15 @@ class Step(Protocol):
     """Train all runs by one batch and return their losses (R,)."""
 
     def __call__(self, states: Tensor, lengths: Tensor, losses: Losses, rate: float) -> Tensor:
-        """States (R, L, B, T, D), lengths (R, B); ``rate`` scales all learning rates."""
+        """States (R, L, B, T, D), lengths (R, B), or of all runs (L, B, T, D), (B,).
+
+        ``rate`` scales all learning rates.
+        """
 
 
 def make_step(runs: Runs) -> Step:
-    """Return the fastest step for these runs: recorded on a GPU, if the head can be stacked."""
-    if runs.device.type == "cuda" and runs.stackable:
+    """Return the fastest step for these runs: recorded on a GPU, where they can be."""
+    if runs.device.type == "cuda" and runs.recordable:
         return RecordedStep(runs)
     return EagerStep(runs)
 
@@ -46,7 +49,7 @@ class EagerStep:
 
     def __call__(self, states: Tensor, lengths: Tensor, losses: Losses, rate: float) -> Tensor:
         """See :class:`Step`."""
-        outputs, out_lengths = self.runs.forward(states, lengths, training=True, shared=False)
+        outputs, out_lengths = _forward(self.runs, states, lengths)
         found = losses(outputs, out_lengths)
         self.runs.step(found, rate)
         return found.detach()
@@ -59,7 +62,7 @@ class RecordedStep:
         self.runs = runs
         self.rate = torch.ones((), device=runs.device)
         self._pool = torch.cuda.graph_pool_handle()
-        self._recordings: dict[tuple[int, ...], _Recording] = {}
+        self._recordings: dict[torch.Size, _Recording] = {}
 
     def __call__(self, states: Tensor, lengths: Tensor, losses: Losses, rate: float) -> Tensor:
         """See :class:`Step`."""
@@ -85,7 +88,8 @@ class _Recording:
     def __init__(
         self, runs: Runs, rate: Tensor, states: Tensor, lengths: Tensor, pool: Any
     ) -> None:
-        self.states, self.lengths = states.clone(), lengths.clone()
+        self.states = states.clone(memory_format=torch.contiguous_format)  # layer by layer
+        self.lengths = lengths.clone()
         generator = torch.cuda.get_rng_state(runs.device)
         stream = torch.cuda.Stream(runs.device)
         stream.wait_stream(torch.cuda.current_stream(runs.device))
@@ -103,4 +107,8 @@ class _Recording:
             runs.update(runs.gradients(self.outputs, self.gradient), rate)
 
     def _forward(self, runs: Runs) -> tuple[Tensor, Tensor]:
-        return runs.forward(self.states, self.lengths, training=True, shared=False)
+        return _forward(runs, self.states, self.lengths)
+
+
+def _forward(runs: Runs, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    return runs.forward(states, lengths, training=True, shared=lengths.dim() == 1)

@@ -1,4 +1,4 @@
-"""The loop: a batch of runs over one stream of features, selected on dev."""
+"""The loop: groups of stacked runs over one stream of features, selected on dev."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from ssl_bench.checkpoints import Keeper
-from ssl_bench.evaluation import evaluate
+from ssl_bench.evaluation import Scored, evaluate_together
 from ssl_bench.features import Features
 from ssl_bench.progress import say, track
 from ssl_bench.recipe import Training
 from ssl_bench.runs import Runs
 from ssl_bench.sampling import Batch, balanced, training_batches
 from ssl_bench.selection import Selection
-from ssl_bench.steps import make_step
+from ssl_bench.steps import Losses, make_step
 from ssl_bench.tasks.base import Task
 
 
@@ -39,7 +39,7 @@ def train(
     label: str,
     keeper: Keeper | None = None,
 ) -> Trained:
-    """Train all runs and leave them at the weights that ``training`` selects.
+    """Train stacked runs and leave them at the weights that ``training`` selects.
 
     Args:
         runs: stacked runs; changed in place.
@@ -54,50 +54,132 @@ def train(
         Per run the dev value of the selected weights (NaN if the run diverged, however late), the
         step of the best of them, and the history.
     """
+    return train_together([runs], task, features, rows, training, label, keeper)[0]
+
+
+def train_together(
+    groups: list[Runs],
+    task: Task,
+    features: Features,
+    rows: dict[str, int],
+    training: Training,
+    label: str,
+    keeper: Keeper | None = None,
+) -> list[Trained]:
+    """Train several groups of runs, such as several interfaces, over one reading of the stream.
+
+    Each group goes through the batches that it would see alone; what is encoded or read from disk
+    for a step is so for all of them once. Arguments and results as of :func:`train`.
+    """
     ids = task.ids("train")
     targets, target_lengths = padded([task.target(name) for name in ids], features.device)
     train_rows = np.array([rows[name] for name in ids])
     position = torch.full((train_rows.max() + 1,), -1)
     position[train_rows] = torch.arange(len(ids))
-    batches = _batches(runs, task, features, train_rows, training)
-    layers = None
-    if runs.runs[0].layer is not None:
-        layers = np.array([run.layer for run in runs.runs])
+    seeds = [0] if training.order == "shared" else _seeds(groups)
+    courses = [Course(runs, training, seeds) for runs in groups]
+    batches = _batches(seeds, task, features, train_rows, training)
+    drawn = _drawn_dev(task) if training.balance else None
     score = partial(
-        evaluate,
-        runs,
-        task,
-        features,
-        rows,
-        "dev",
-        training.scored_seconds,
-        drawn=_drawn_dev(task) if training.balance else None,
+        evaluate_together, groups, task, features, rows, "dev", training.scored_seconds, drawn=drawn
     )
-    advance = make_step(runs)
-    selection = Selection(runs, training.average)
-    history: list[dict] = []
     marks = _marks(training)
-    mean_loss = torch.zeros(len(runs), device=features.device)
-    changing = {**runs.state(), **selection.state(), "mean_loss": mean_loss}
+    history: list[dict] = []
+    changing = {
+        name if place == 0 else f"{name}@{place}": value
+        for place, course in enumerate(courses)
+        for name, value in course.state().items()
+    }
     done = 0 if keeper is None else keeper.resume(changing, history)
     left = track(islice(batches, done, None), label, total=training.steps - done)
     steps = enumerate(left, start=done + 1)
+    last_mark = max((row["step"] for row in history), default=0)
     for step, batch in steps if keeper is None else keeper.watch(steps):
-        states, lengths = features.batch(batch.rows, batch.width, layers, batch.starts)
-        place = position[torch.from_numpy(batch.rows)].flatten().to(features.device)
-        losses = partial(_losses, task, targets[place], target_lengths[place])
-        mean_loss += advance(states, lengths, losses, _rate(training, step))
+        read = features.page(batch.rows)
+        place = position[torch.from_numpy(batch.rows)].to(features.device)
+        for course in courses:
+            own = course.pick(place)
+            losses = partial(_losses, task, targets[own], target_lengths[own])
+            course.learn(read, batch, losses, _rate(training, step))
         if step not in marks:
             continue
         scored = score(with_loss=training.select == "dev_loss")
-        alive = runs.alive.cpu().numpy()
-        value = np.array([task.value(table) for table in scored.tables])
+        values = []
+        for place_of, (course, found) in enumerate(zip(courses, scored, strict=True)):
+            value = np.array([task.value(table) for table in found.tables])
+            values.append(course.offer(value, found.losses, task, step))
+            for row in course.rows(step, value, found.losses, step - last_mark):
+                history.append({"group": place_of, **row})
+        last_mark = step
+        span = _span(np.concatenate(values))
+        say(f"{label}: step {step} of {training.steps}, dev {task.metric} {span}")
+    for course in courses:
+        course.selection.apply()
+    finals = score() if training.average > 1 else [None] * len(courses)
+    trained = []
+    for place_of, (course, final) in enumerate(zip(courses, finals, strict=True)):
+        own_history = [
+            {key: value for key, value in row.items() if key != "group"}
+            for row in history
+            if row["group"] == place_of
+        ]
+        trained.append(course.result(own_history, final, task))
+    return trained
+
+
+class Course:
+    """One group of runs on its way: how it takes a step, and what of it is kept.
+
+    Args:
+        runs: stacked runs; changed in place.
+        training: how they are trained.
+        seeds: the seeds of the first axis of a batch's rows; one alone is everybody's.
+    """
+
+    def __init__(self, runs: Runs, training: Training, seeds: list[int]) -> None:
+        self.runs, self.training = runs, training
+        self.selection = Selection(runs, training.average)
+        self._advance = make_step(runs)
+        self._loss = torch.zeros(len(runs), device=runs.device)
+        self._layers = None
+        if runs.runs[0].layer is not None:
+            self._layers = np.array([run.layer for run in runs.runs])
+        self._seed = np.array([seeds.index(run.seed) if len(seeds) > 1 else 0 for run in runs.runs])
+        self._shared = self._layers is None and len(set(self._seed.tolist())) == 1
+
+    def state(self) -> dict[str, Tensor]:
+        """Return all tensors that training changes, as they are: none is a copy."""
+        return {**self.runs.state(), **self.selection.state(), "mean_loss": self._loss}
+
+    def pick(self, place: Tensor) -> Tensor:
+        """Choose from something of each seed's utterances, (S, B), that of all runs, (R · B,)."""
+        return place[torch.from_numpy(self._seed).to(place.device)].flatten()
+
+    def learn(self, read: Features, batch: Batch, losses: Losses, rate: float) -> None:
+        """Take one step."""
+        which: int | np.ndarray = int(self._seed[0]) if self._shared else self._seed
+        starts = None if batch.starts is None else batch.starts[which]
+        states, lengths = read.batch(batch.rows[which], batch.width, self._layers, starts)
+        self._loss += self._advance(states, lengths, losses, rate)
+
+    def offer(
+        self, value: np.ndarray, losses: np.ndarray | None, task: Task, step: int
+    ) -> np.ndarray:
+        """Let the selection see the dev values of a step; those of lost runs become NaN."""
+        alive = self.runs.alive.cpu().numpy()
         value[~alive] = np.nan
-        merit = _merit(training, task, value, scored.losses, step)
-        selection.offer(np.where(alive, merit, np.nan), step)
-        loss = (mean_loss / (step - (history[-1]["step"] if history else 0))).tolist()
-        mean_loss.zero_()
-        for r, run in enumerate(runs.runs):
+        merit = _merit(self.training, task, value, losses, step)
+        self.selection.offer(np.where(alive, merit, np.nan), step)
+        return value
+
+    def rows(
+        self, step: int, value: np.ndarray, losses: np.ndarray | None, steps: int
+    ) -> list[dict]:
+        """Return the history's rows of a step, the mean loss being that of the last ``steps``."""
+        loss = (self._loss / steps).tolist()
+        self._loss.zero_()
+        rows = []
+        for r, run in enumerate(self.runs.runs):
             row = {
                 "layer": run.layer,
                 "learning_rate": run.learning_rate,
@@ -106,23 +188,31 @@ def train(
                 "train_loss": loss[r],
                 "dev": float(value[r]),
             }
-            if scored.losses is not None:
-                row["dev_loss"] = float(scored.losses[r])
-            history.append(row)
-        say(f"{label}: step {step} of {training.steps}, dev {task.metric} {_span(value)}")
-    selection.apply()
-    if training.average > 1:
-        dev = np.array([task.value(table) for table in score().tables])
-    else:
-        dev = _at(history, selection.best_steps, len(runs))
-    dev = np.where(runs.alive.cpu().numpy() & (selection.best_steps > 0), dev, np.nan)
-    return Trained(dev, selection.best_steps, history)
+            if losses is not None:
+                row["dev_loss"] = float(losses[r])
+            rows.append(row)
+        return rows
+
+    def result(self, history: list[dict], final: Scored | None, task: Task) -> Trained:
+        """Return what is left, from the scores of averaged weights or else of the best step."""
+        best = self.selection.best_steps
+        if final is None:
+            dev = _at(history, best, len(self.runs))
+        else:
+            dev = np.array([task.value(table) for table in final.tables])
+        alive = self.runs.alive.cpu().numpy() & (best > 0)
+        return Trained(np.where(alive, dev, np.nan), best, history)
+
+
+def _seeds(groups: list[Runs]) -> list[int]:
+    """List the seeds of all runs, each once."""
+    return sorted({run.seed for runs in groups for run in runs.runs})
 
 
 def _batches(
-    runs: Runs, task: Task, features: Features, rows: np.ndarray, training: Training
+    seeds: list[int], task: Task, features: Features, rows: np.ndarray, training: Training
 ) -> Iterator[Batch]:
-    """Yield the batches of a training; sizes in seconds become frames."""
+    """Yield the batches of a training for each seed; sizes in seconds become frames."""
 
     def frames(seconds: float | None) -> int | None:
         return None if seconds is None else max(1, int(seconds / features.seconds_per_frame))
@@ -134,7 +224,7 @@ def _batches(
         frames(training.batch_seconds),
         training.buckets,
         training.steps,
-        [run.seed for run in runs.runs],
+        seeds,
         utterances=training.batch_utterances,
         crop=frames(training.crop_seconds),
         weights=weights,

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_bench.configuration import Strict
@@ -72,8 +73,12 @@ class Upstream(nn.Module, ABC):
         with torch.no_grad():
             return self.encode(waveforms)
 
-    def packed(self, waveforms: list[Tensor]) -> Tensor:
+    def packed(self, waveforms: list[Tensor], normalize: bool = False) -> Tensor:
         """Encode for the stream of features, on a GPU by autocast to bfloat16.
+
+        Args:
+            waveforms: as of :meth:`encode`.
+            normalize: whether each state is layer-normed, without gain and offset.
 
         Returns:
             states (N, L, D) bfloat16 of the N frames of all utterances, one after the other.
@@ -81,6 +86,8 @@ class Upstream(nn.Module, ABC):
         half = waveforms[0].is_cuda
         with torch.autocast(waveforms[0].device.type, torch.bfloat16, enabled=half):
             states, lengths = self(waveforms)
+            if normalize:
+                states = F.layer_norm(states.float(), states.shape[-1:])
         stored = states.to(torch.bfloat16).permute(1, 2, 0, 3)  # (B, T, L, D)
         return torch.cat([own[:n] for own, n in zip(stored, lengths.tolist(), strict=True)])
 

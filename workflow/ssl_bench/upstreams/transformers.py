@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_bench.errors import StudyError
@@ -110,7 +111,7 @@ class TransformersUpstream(Upstream):
             states = torch.stack([*inputs, last])
         return states.mul_(valid[None, :, :, None]) if ragged else states, lengths
 
-    def packed(self, waveforms: list[Tensor]) -> Tensor:
+    def packed(self, waveforms: list[Tensor], normalize: bool = False) -> Tensor:
         """See :meth:`Upstream.packed`; without padding where the family and the GPU allow it.
 
         The weights are copied to bfloat16 at the first call: later changes are not seen.
@@ -119,7 +120,10 @@ class TransformersUpstream(Upstream):
             from ssl_bench.upstreams._packed import PackedEncoder
 
             self._packed = PackedEncoder(self.model, self.normalize)
-        return self._packed(waveforms) if self._packed else super().packed(waveforms)
+        if self._packed is None:
+            return super().packed(waveforms, normalize)
+        states = self._packed(waveforms)
+        return F.layer_norm(states, states.shape[-1:]) if normalize else states
 
 
 def packable(config: Any) -> bool:
