@@ -13,6 +13,7 @@ import time
 
 import torch
 import transformers
+from random_hubert import SHAPES
 
 import ssl_bench
 from ssl_bench.features import STORED
@@ -20,18 +21,6 @@ from ssl_bench.upstreams.base import SAMPLE_RATE
 from ssl_bench.upstreams.transformers import TransformersUpstream
 
 BATCH_SECONDS = {"cuda": 800, "cpu": 40}
-SHAPES = {
-    "base": {},
-    "large": {
-        "hidden_size": 1024,
-        "num_hidden_layers": 24,
-        "num_attention_heads": 16,
-        "intermediate_size": 4096,
-        "do_stable_layer_norm": True,
-        "feat_extract_norm": "layer",
-        "conv_bias": True,
-    },
-}
 
 
 def times_real_time(encoder: TransformersUpstream, seconds: float, batches: int) -> float:

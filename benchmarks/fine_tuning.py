@@ -14,7 +14,7 @@ import time
 import numpy as np
 import torch
 import transformers
-from encoding import SHAPES
+from random_hubert import SHAPES
 from torch import Tensor
 
 import ssl_bench

@@ -46,9 +46,9 @@ def load_featurizer() -> type[nn.Module] | None:
         return None
     try:
         # Gives s3prl the names that torchaudio 2.9 took away.
-        from ssl_bench.upstreams.s3prl import _hub
+        from ssl_bench.upstreams.s3prl import hub
 
-        _hub()
+        hub()
         return importlib.import_module("s3prl.nn.upstream").Featurizer
     except ImportError:
         return None

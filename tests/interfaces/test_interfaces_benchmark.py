@@ -56,3 +56,11 @@ def test_a_package_of_our_name_loads_beside_ours(repository, tmp_path):
     assert others.load_published(None) is None
     with pytest.raises(SystemExit, match="no SSL_Interface in"):
         others.load_published(tmp_path / "nothing")
+
+
+def test_s3prl_has_its_column(repository):
+    spec = importlib.util.spec_from_file_location("others", repository / "benchmarks" / "others.py")
+    others = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(others)
+    featurizer = others.load_featurizer()
+    assert (featurizer.__module__, featurizer.__name__) == ("s3prl.nn.upstream", "Featurizer")
