@@ -15,7 +15,11 @@ upstream. On a GPU states are bf16 under autocast, on a CPU fp32 (--dtype says o
 Columns are timed in turn, so that load hits all alike; a time is a median. Peak memory is what a
 step takes beyond states, parameters and optimizer. The floor is the longest of two times measured
 in the same run: the step's products at the rate of one large product, and one reading of the states
-forward and one backward at the rate of a copy. No step can be much faster.
+forward and one backward at the rate of a copy. No step can be much faster. "of copy" is the rate at
+which those readings happen (as a graph where there is one), as a share of the copy's: what there is
+to say about a weighted sum, which does nothing else.
+
+``--normalize both`` gives each interface a second row, with each state layer-normed first.
 
 The published package has this library's import name, so it is loaded from a folder of its own,
 under another name:
@@ -26,6 +30,7 @@ under another name:
 
 import argparse
 import copy
+import itertools
 import json
 import platform
 import shutil
@@ -57,7 +62,14 @@ def main() -> None:
     parser.add_argument("--shape", default="13x16x824x768", help="LxBxTxD")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", choices=["bf16", "fp16", "fp32"], help="of states and products")
-    parser.add_argument("--normalize", action="store_true", help="layer-norm each state first")
+    parser.add_argument(
+        "--normalize",
+        nargs="?",
+        choices=["no", "yes", "both"],
+        default="no",
+        const="yes",
+        help="layer-norm each state first; alone it says yes",
+    )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeats", type=int, default=11, help="timings a median is of")
     parser.add_argument("--no-compile", action="store_true", help="leave that column out")
@@ -66,6 +78,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write all numbers there")
     options = parser.parse_args()
     options.shape = tuple(int(size) for size in options.shape.split("x"))
+    options.normalize = {"no": [False], "yes": [True], "both": [False, True]}[options.normalize]
     options.dtype = options.dtype or ("bf16" if options.device == "cuda" else "fp32")
     options.dtype = {
         "bf16": torch.bfloat16,
@@ -103,10 +116,10 @@ class Bench:
             notes.append("s3prl: it, or what it imports, is not installed")
         return notes
 
-    def row(self, name: str) -> dict[str, Any]:
+    def row(self, name: str, normalize: bool) -> dict[str, Any]:
         """Time all columns of one interface; times in milliseconds, memory in MiB."""
         layers, _, _, dim = self.options.shape
-        interface = SSL_Interface.create(name, layers, dim, normalize=self.options.normalize)
+        interface = SSL_Interface.create(name, layers, dim, normalize=normalize)
         interface = interface.to(self.options.device)
         if interface.needs_fit:
             interface.fit_batch(self.states.float())
@@ -127,12 +140,15 @@ class Bench:
             for column, step in steps.items():
                 times[column].append(self.time(step))
         milliseconds = {column: statistics.median(values) for column, values in times.items()}
-        floor = self.floor(name, interface)
+        operations, read = self.work(interface)
+        best = milliseconds.get("graph", milliseconds.get("ours"))
         return {
             "name": name,
+            "normalize": normalize,
             "ms": milliseconds,
             "mib": memory,
-            "floor_ms": floor,
+            "floor_ms": 1e3 * max(operations / self.product_rate, read / self.bandwidth),
+            "of_copy": 1e3 * read / best / self.bandwidth if best else None,
             "failed": failed,
         }
 
@@ -157,17 +173,18 @@ class Bench:
 
             makers["plain"] = partial(self.step, reference, dtype=dtype, forward=plain)
         if self.published and name in ("weighted_sum", "hconv"):
-            makers["published"] = lambda: self.step(self.theirs(name), dtype=dtype)
-            makers["published fp32"] = lambda: self.step(self.theirs(name), dtype=fp32)
+            theirs = partial(self.theirs, name, interface.normalize)
+            makers["published"] = lambda: self.step(theirs(), dtype=dtype)
+            makers["published fp32"] = lambda: self.step(theirs(), dtype=fp32)
         if self.featurizer and name == "weighted_sum":
-            makers["s3prl"] = self.s3prl_step
+            makers["s3prl"] = partial(self.s3prl_step, interface.normalize)
         return makers
 
-    def theirs(self, name: str) -> nn.Module:
+    def theirs(self, name: str, normalize: bool) -> nn.Module:
         """Make the published module."""
         layers, _, _, dim = self.options.shape
         sizes = {"upstream_layer_num": layers, "upstream_feat_dim": dim}
-        sizes["normalize"] = self.options.normalize
+        sizes["normalize"] = normalize
         if name == "weighted_sum":
             config = self.published.configs.WeightedSumInterfaceConfig(**sizes)
             return self.published.interfaces.WeightSumInterface(config).to(self.options.device)
@@ -176,13 +193,13 @@ class Bench:
         config = self.published.configs.HierarchicalConvInterfaceConfig(**sizes, output_dim=width)
         return self.published.interfaces.HierarchicalConvInterface(config).to(self.options.device)
 
-    def s3prl_step(self) -> Step:
+    def s3prl_step(self, normalize: bool) -> Step:
         """Make a step of s3prl's Featurizer, which takes lists."""
         layers, batch, time_, dim = self.options.shape
         upstream = SimpleNamespace(
             num_layers=layers, hidden_sizes=[dim] * layers, downsample_rates=[320] * layers
         )
-        featurizer = self.featurizer(upstream, normalize=self.options.normalize)
+        featurizer = self.featurizer(upstream, normalize=normalize)
         featurizer = featurizer.to(self.options.device)
         lengths = [torch.full((batch,), time_)] * layers
 
@@ -280,8 +297,8 @@ class Bench:
         copying, multiplying = statistics.median(copies[2:]), statistics.median(products[2:])
         return moved / copying * 1e3, 2 * size**3 / multiplying * 1e3
 
-    def floor(self, name: str, interface: nn.Module) -> float:
-        """Milliseconds that no step can be much below."""
+    def work(self, interface: nn.Module) -> tuple[float, float]:
+        """Operations of a step's products, and bytes of its readings of the states."""
         small = copy.deepcopy(interface).float().cpu()
         small.normalize = False
         with FlopCounterMode(display=False) as counter:
@@ -291,7 +308,7 @@ class Bench:
         frames = self.options.shape[1] * self.options.shape[2]
         operations = counter.get_total_flops() * frames / 64
         read = self.states[0].nbytes * len(interface.layers) * (1 + features.requires_grad)
-        return 1e3 * max(operations / self.product_rate, read / self.bandwidth)
+        return operations, read
 
 
 def report(bench: Bench) -> None:
@@ -300,28 +317,31 @@ def report(bench: Bench) -> None:
     hardware = torch.cuda.get_device_name() if bench.cuda else f"{cpu()}, {options.threads} threads"
     shape, dtype = "x".join(map(str, options.shape)), str(options.dtype).removeprefix("torch.")
     print(f"{hardware}; torch {torch.__version__}, Python {platform.python_version()}")
-    print(f"states {shape} {dtype}, normalize={options.normalize}, median of {options.repeats}")
+    print(f"states {shape} {dtype}, median of {options.repeats}")
     print(
         f"measured here: copy {bench.bandwidth / 1e9:.0f} GB/s (read + write), "
         f"matrix product {bench.product_rate / 1e12:.2f} TFLOP/s"
     )
     for note in bench.missing():
         print(f"left out: {note}")
-    columns = [*COLUMNS, "floor", "plain/ours", "MiB", "plain MiB"]
+    columns = [*COLUMNS, "floor", "plain/ours", "of copy", "MiB", "plain MiB"]
     print("\n| interface, ms a step | " + " | ".join(columns) + " |")
     print("|---" * (len(columns) + 1) + "|", flush=True)
     rows = []
-    for name in options.interfaces or SSL_Interface.names():
-        row = bench.row(name)
+    names = options.interfaces or SSL_Interface.names()
+    for name, normalize in itertools.product(names, options.normalize):
+        row = bench.row(name, normalize)
         rows.append(row)
         ms, mib = row["ms"], row["mib"]
         ratio = ms["plain"] / ms["ours"] if {"plain", "ours"} <= set(ms) else None
         cells = [ms.get(column) for column in COLUMNS] + [row["floor_ms"], ratio]
         texts = [f"{cell:.3f}" if cell is not None else "" for cell in cells]
+        texts.append(f"{row['of_copy']:.0%}" if row["of_copy"] is not None else "")
         texts += [f"{mib[column]:.0f}" if column in mib else "" for column in ("ours", "plain")]
-        print(f"| {name} | " + " | ".join(texts) + " |", flush=True)
+        label = f"{name}, normalised" if normalize else name
+        print(f"| {label} | " + " | ".join(texts) + " |", flush=True)
         for column, message in row["failed"].items():
-            print(f"{name}, {column}: {message}", file=sys.stderr)
+            print(f"{label}, {column}: {message}", file=sys.stderr)
     if options.json:
         facts = {
             "hardware": hardware,
@@ -329,7 +349,6 @@ def report(bench: Bench) -> None:
             "python": platform.python_version(),
             "shape": shape,
             "dtype": dtype,
-            "normalize": options.normalize,
             "repeats": options.repeats,
             "copy_bytes_per_second": bench.bandwidth,
             "product_operations_per_second": bench.product_rate,

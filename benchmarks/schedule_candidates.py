@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from SSL_Interface import windows
+from SSL_Interface.fusing import Tiling
 from SSL_Interface.working import sum_type, working_type
 
 Form = Callable[[Any, Tensor], Tensor]
@@ -136,6 +137,10 @@ def narrow_output(total: Tensor, left: Tensor, right: Tensor) -> None:
 # Weighted sum
 
 
+def no_kernels(*_: Tensor) -> None:
+    """Sums by torch, as where there is no Triton."""
+
+
 def frame_sums(weights: Tensor, states: Tensor) -> Tensor:
     """Sum: one small product for each frame."""
     frames = states.flatten(1, 2).transpose(0, 1)
@@ -190,10 +195,17 @@ class Candidate:
 
     form: Form
     parts: dict[str, Any] = field(default_factory=dict)
+    gpu_only: bool = False
 
 
-def _sum_with(**parts: Any) -> Candidate:
+def _torch_sum(**parts: Any) -> Candidate:
+    parts = {"kernels_for": no_kernels, **parts}
     return Candidate(library, {f"SSL_Interface.products.{name}": p for name, p in parts.items()})
+
+
+def _tiled(**sizes: int) -> Candidate:
+    """Kernels that cut up their work in another way."""
+    return Candidate(library, {"SSL_Interface.fusing.TILING": Tiling(**sizes)}, gpu_only=True)
 
 
 NARROW = Candidate(
@@ -213,10 +225,20 @@ CANDIDATES: dict[str, dict[str, Candidate]] = {
     "concat": {"library": Candidate(library), "narrow output": NARROW},
     "weighted_sum": {
         "library": Candidate(library),
-        "frame sums": _sum_with(plain_sum=frame_sums),
-        "utterance sums": _sum_with(plain_sum=utterance_sums),
-        "layer by layer": _sum_with(plain_sum=layer_by_layer),
-        "one product back": _sum_with(_dots=one_product),
+        "torch": _torch_sum(),
+        "frame sums": _torch_sum(plain_sum=frame_sums),
+        "utterance sums": _torch_sum(plain_sum=utterance_sums),
+        "layer by layer": _torch_sum(plain_sum=layer_by_layer),
+        "one product back": _torch_sum(_dots=one_product),
+        "sum 512 by 2": _tiled(sum_block=512, sum_warps=2),
+        "sum 1024 by 2": _tiled(sum_block=1024, sum_warps=2),
+        "sum 2048 by 4": _tiled(sum_block=2048),
+        "sum 2048 by 8": _tiled(sum_block=2048, sum_warps=8),
+        "back 4096 by 4": _tiled(dots_tile=4096, programs=6),
+        "back 8192 by 4, 8 each": _tiled(programs=8),
+        "back 8192 by 8": _tiled(dots_warps=8, programs=3),
+        "back 16384 by 4": _tiled(dots_tile=16384, programs=2),
+        "back 16384 by 8": _tiled(dots_tile=16384, dots_warps=8, programs=2),
     },
     "cls_pooling": {
         "library": Candidate(library),

@@ -8,8 +8,9 @@
 Each row is a candidate: the worst relative error of its features and of each parameter's gradient
 against the plain form in fp32, milliseconds a training step (forward, backward, fused AdamW; states
 bf16 under autocast, without a gradient of their own) eager and as a CUDA graph, and the peak MiB of
-a step. A CPU checks equality in fp32 and times nothing. What the candidates are, an idea each:
-``schedule_candidates.py``.
+a step. For the weighted sum also, how fast the graph reads the states (once forward, once back)
+beside a copy. A CPU checks equality in fp32 and times nothing. What the candidates are, an idea
+each: ``schedule_candidates.py``.
 """
 
 import argparse
@@ -51,6 +52,18 @@ class Schedules(BENCH.Bench):
         self.options, self.cuda = options, options.device == "cuda"
         self.states = torch.randn(options.shape, device=options.device).to(options.dtype)
 
+    def reading(self) -> str:
+        """Measure a copy of the states, and a mean over layers: the simplest reading of them."""
+        target, size = torch.empty_like(self.states), self.states.nbytes
+        copies = [self.time(lambda: target.copy_(self.states)) for _ in range(9)]
+        means = [self.time(lambda: self.states.mean(0)) for _ in range(9)]
+        self.copying = 2 * size / statistics.median(copies[2:]) * 1e3
+        mean = size / statistics.median(means[2:]) * 1e3
+        return (
+            f"a copy moves {self.copying / 1e9:.0f} GB/s (read + write), "
+            f"a mean over layers reads {mean / 1e9:.0f} GB/s ({mean / self.copying:.0%})"
+        )
+
     def rows(self, name: str, wanted: Callable[[str], bool]) -> Iterator[dict[str, Any]]:
         """Give a row for each wanted candidate of an interface, the plain form first."""
         layers, _, _, dim = self.options.shape
@@ -62,12 +75,18 @@ class Schedules(BENCH.Bench):
             row: dict[str, Any] = {"name": f"{name}/{label}"}
             if not wanted(row["name"]):
                 continue
+            if candidate.gpu_only and not self.cuda:
+                yield row | {"note": "needs a GPU"}
+                continue
             module = Formed(interface, candidate.form)
             with exchanged(candidate.parts):
                 try:
                     row["error"] = worst(self.gradients(module, few), exact)
                     if self.cuda:
                         row |= self.measured(module, row["name"])
+                        if name == "weighted_sum":
+                            read = 2e3 * self.states.nbytes / row["graph"]
+                            row["of_copy"] = read / self.copying
                 except RuntimeError as error:  # out of memory, or a shape that it is not for
                     row["note"] = f"failed: {str(error).splitlines()[0]}"
             yield row
@@ -143,14 +162,16 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
 
     hardware = torch.cuda.get_device_name() if gpu else BENCH.cpu()
     print(f"{hardware}; torch {torch.__version__}; states {shape}, {options.dtype}\n")
-    print(
-        "| schedule | worst error | eager ms | graph ms | peak MiB | |\n|---|---|---|---|---|---|"
-    )
     schedules, rows = Schedules(options), []
+    if gpu:
+        print(f"{schedules.reading()}\n")
+    print("| schedule | worst error | eager ms | graph ms | peak MiB | of copy | |")
+    print("|---|---|---|---|---|---|---|")
     for name in CANDIDATES:
         for row in schedules.rows(name, wanted):
             rows.append(row)
             formats = {"error": ".1e", "eager": ".3f", "graph": ".3f", "mib": ".0f"}
+            formats["of_copy"] = ".0%"
             cells = [format(row[key], f) if key in row else "" for key, f in formats.items()]
             print(f"| {row['name']} | {' | '.join(cells)} | {row.get('note', '')} |", flush=True)
     return rows

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from SSL_Interface.fusing import kernels_for
 from SSL_Interface.working import (
     accumulate,
     frames_axis,
@@ -25,16 +26,22 @@ from SSL_Interface.working import (
 )
 
 
-def layer_sum(weights: Tensor, states: Tensor) -> Tensor:
-    """Sum states (N, B, T, D) with weights (N,) → (B, T, D), in the states' type.
+def softmax_sum(logits: Tensor, states: Tensor) -> Tensor:
+    """Sum states (N, B, T, D) with the softmax of logits (N,) → (B, T, D), in the states' type.
 
-    Forward and backward read the states once each. Autocast changes nothing, as with torch's sums.
+    Forward and backward read the states once each; on a GPU by the kernels of ``kernels``, where
+    they run. Autocast changes nothing, as with torch's sums.
     """
-    return plain_sum(weights, states) if traced() else _LayerSum.apply(weights, states)
+    return plain_softmax_sum(logits, states) if traced() else _SoftmaxSum.apply(logits, states)
+
+
+def plain_softmax_sum(logits: Tensor, states: Tensor) -> Tensor:
+    """``softmax_sum`` as one product."""
+    return plain_sum(logits.softmax(0), states)
 
 
 def plain_sum(weights: Tensor, states: Tensor) -> Tensor:
-    """``layer_sum`` as one product."""
+    """Sum states (N, B, T, D) with weights (N,), as one product."""
     return (weights.to(states.dtype) @ states.flatten(1)).unflatten(0, states.shape[1:])
 
 
@@ -60,11 +67,16 @@ def plain_products(states: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return F.linear(states.movedim(0, -2).flatten(-2), weight, bias)
 
 
-class _LayerSum(torch.autograd.Function):
+class _SoftmaxSum(torch.autograd.Function):
+    """Of one run; of R runs at once, logits (R, N), only where the kernels run."""
+
     @staticmethod
-    def forward(weights: Tensor, states: Tensor) -> Tensor:
-        weights = weights.to(states.dtype)
+    def forward(logits: Tensor, states: Tensor) -> Tensor:
+        kernels = kernels_for(logits, states)
+        if kernels is not None:
+            return kernels.softmax_sum(logits, states)
         with no_autocast(states):
+            weights = logits.softmax(0).to(states.dtype)
             if frames_axis(states):
                 return weights @ states.movedim(0, -2)
             return plain_sum(weights, states)
@@ -76,17 +88,26 @@ class _LayerSum(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        weights, states = ctx.saved_tensors
-        for_weights = for_states = None
+        logits, states = ctx.saved_tensors
+        for_logits = for_states = None
         if ctx.needs_input_grad[0]:
-            for_weights = _dots(states, gradient).to(weights.dtype)
+            for_logits = _backward_logits(logits, states, gradient)
         if ctx.needs_input_grad[1]:
-            for_states = weights.to(states.dtype)[:, None, None, None] * gradient
-        return for_weights, for_states
+            weights = logits.softmax(0).to(states.dtype)
+            for_states = weights[:, None, None, None] * gradient
+        return for_logits, for_states
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Tensor) -> tuple[Tensor, int]:
-        return vmapped(plain_sum, info, in_dims, inputs)
+        logits, states = (
+            tensor if dim is None else tensor.movedim(dim, 0)
+            for tensor, dim in zip(inputs, in_dims, strict=True)
+        )
+        # Products read shared states once for all runs; and they give states their gradient.
+        own = None not in in_dims and logits.ndim == 2 and not states.requires_grad
+        if own and kernels_for(logits, states) is not None:
+            return _SoftmaxSum.apply(logits, states), 0
+        return vmapped(plain_softmax_sum, info, in_dims, inputs)
 
 
 class _LayerProducts(torch.autograd.Function):
@@ -139,12 +160,24 @@ def _backward_blocks(gradient: Tensor, states: Tensor, weight: Tensor) -> Tensor
     return result
 
 
+def _backward_logits(logits: Tensor, states: Tensor, gradient: Tensor) -> Tensor:
+    """Gradient for the logits, (N,) or (R, N), from one for the sum."""
+    kernels = kernels_for(logits, states, gradient)
+    if kernels is not None:
+        return kernels.softmax_sum_backward(logits, states, gradient)
+    # Several runs come here where many gradients are asked for at once.
+    dots = _dots(states, gradient) if logits.ndim == 1 else torch.vmap(_dots)(states, gradient)
+    weights = logits.softmax(-1)
+    dots = dots.to(weights.dtype)
+    return torch.ops.aten._softmax_backward_data(dots, weights, -1, logits.dtype)
+
+
 def _dots(states: Tensor, gradient: Tensor) -> Tensor:
     """Dot product of every state with one tensor: (N, B, T, D), (B, T, D) → (N,)."""
     if not states.is_cuda and not frames_axis(states):
-        return states.flatten(1) @ gradient.flatten()
+        return states.flatten(1) @ gradient.reshape(-1)
     # One product a frame, then a sum: a single product has N results only, too few to be spread
     # over a GPU.
     frames = states.movedim(0, -2).flatten(0, 1)
-    products = torch.bmm(frames, gradient.flatten(0, 1)[..., None])
+    products = torch.bmm(frames, gradient.reshape(-1, gradient.shape[-1], 1))
     return products.sum((0, 2), dtype=sum_type(states.dtype))

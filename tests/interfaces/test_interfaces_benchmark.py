@@ -16,6 +16,7 @@ def test_every_interface_gets_a_row(repository, tmp_path):
     out = tmp_path / "table.json"
     script = str(repository / "benchmarks" / "interfaces.py")
     options = ["--device", "cpu", "--threads", "1", "--shape", "3x2x5x16", "--repeats", "1"]
+    options += ["--normalize", "both"]
     done = subprocess.run(
         [sys.executable, script, *options, "--no-compile", "--json", str(out)],
         capture_output=True,
@@ -24,14 +25,17 @@ def test_every_interface_gets_a_row(repository, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     facts = json.loads(out.read_text())
-    assert [row["name"] for row in facts["rows"]] == SSL_Interface.names()
+    pairs = [(name, normalize) for name in SSL_Interface.names() for normalize in (False, True)]
+    assert [(row["name"], row["normalize"]) for row in facts["rows"]] == pairs
     assert facts["copy_bytes_per_second"] > 0
     assert "published: no --published folder (see --help)" in facts["left_out"]
     for row in facts["rows"]:
         assert not row["failed"]
         assert row["ms"]["ours"] > 0
         assert row["floor_ms"] > 0
-        assert f"| {row['name']} | {row['ms']['ours']:.3f} |" in done.stdout
+        label = f"{row['name']}, normalised" if row["normalize"] else row["name"]
+        assert f"| {label} | {row['ms']['ours']:.3f} |" in done.stdout
+        assert f" | {row['of_copy']:.0%} | " in done.stdout
     hconv = next(row for row in facts["rows"] if row["name"] == "hconv")
     assert hconv["ms"]["plain"] > 0
     assert hconv["mib"]["ours"] > 0

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import SSL_Interface
+from SSL_Interface import fusing, products
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -68,3 +69,106 @@ def test_compiled_for_the_gpu(name, build, draw):
     torch.testing.assert_close(
         compiled(states, lengths), interface(states, lengths), rtol=1e-3, atol=1e-3
     )
+
+
+LAYOUTS = {
+    "layer by layer": lambda states: states,
+    "frame by frame": lambda states: states.movedim(-4, -2).contiguous().movedim(-2, -4),
+}
+ROUNDING = {torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
+SUMS = [(2, 1, 1, 7), (3, 4, 1, 33), (7, 1, 50, 48), (13, 16, 83, 768), (25, 3, 41, 1024)]
+
+
+@pytest.fixture
+def kernels():
+    """The Triton kernels; all sums below must be theirs."""
+    module = fusing.kernels_for(torch.ones(2, device="cuda"), torch.ones(2, 1, 1, 1, device="cuda"))
+    if module is None:
+        pytest.skip("Triton does not work here")
+    return module
+
+
+def exact(logits, states):
+    weights = logits.double().softmax(-1)[..., None, None, None]
+    return (weights * states.double()).sum(-4)
+
+
+def relative(found, expected):
+    return float((found.double() - expected).norm() / expected.norm())
+
+
+@pytest.mark.parametrize("runs", [None, 1, 5], ids=["one run", "a batch of one", "five runs"])
+@pytest.mark.parametrize("dtype", fusing.TYPES, ids=str)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shape", SUMS, ids=str)
+def test_kernels_of_the_weighted_sum(shape, layout, dtype, runs, kernels, monkeypatch):
+    lead = () if runs is None else (runs,)
+    logits = torch.randn(*lead, shape[0], device="cuda", requires_grad=True)
+    states = torch.randn(*lead, *shape, device="cuda").to(dtype) + 0.5
+    states = LAYOUTS[layout](states)
+    used = []
+    for name in ("softmax_sum", "softmax_sum_backward"):
+        kernel = getattr(kernels, name)
+        monkeypatch.setattr(
+            kernels, name, lambda *a, name=name, kernel=kernel: used.append(name) or kernel(*a)
+        )
+    run = products.softmax_sum if runs is None else torch.vmap(products.softmax_sum)
+    with torch.autocast("cuda", torch.bfloat16):
+        features = run(logits, states)
+    expected = exact(logits, states)
+    assert features.dtype == dtype
+    assert relative(features, expected) < ROUNDING[dtype]
+    cotangent = torch.randn_like(features)
+    (right,) = torch.autograd.grad(expected, logits, cotangent.double())
+    (mine,) = torch.autograd.grad(features, logits, cotangent, retain_graph=True)
+    assert relative(mine, right) < 1e-4
+    (again,) = torch.autograd.grad(features, logits, cotangent)
+    assert torch.equal(mine, again)
+    assert used == ["softmax_sum", "softmax_sum_backward", "softmax_sum_backward"]
+
+
+def test_kernels_in_a_cuda_graph(kernels):
+    logits = torch.randn(13, device="cuda", requires_grad=True)
+    states = torch.randn(13, 4, 50, 768, device="cuda", dtype=torch.bfloat16)
+    cotangent = torch.randn_like(states[0])
+
+    def step():
+        features = products.softmax_sum(logits, states)
+        return features, *torch.autograd.grad(features, logits, cotangent)
+
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = step()
+    states.normal_()
+    graph.replay()
+    for mine, right in zip(captured, step(), strict=True):
+        assert torch.equal(mine, right)
+
+
+def test_kernels_beyond_int32(kernels):
+    if torch.cuda.mem_get_info()[0] < 40 * 2**30:
+        pytest.skip("needs 40 GiB of GPU memory")
+    states = torch.zeros(2, 1, 2**21 + 1, 1024, device="cuda", dtype=torch.bfloat16)
+    assert fusing.layout(states).large
+    states[:, :, -1] = torch.tensor([1.0, 3.0], device="cuda")[:, None, None]
+    logits = torch.tensor([0.0, 1.0], device="cuda", requires_grad=True)
+    features = products.softmax_sum(logits, states)
+    expected = exact(logits, states[:, :, -1:])
+    torch.testing.assert_close(features[:, -1:].double(), expected, rtol=8e-3, atol=0)
+    assert not features[:, :-1].any()
+    (mine,) = torch.autograd.grad(features, logits, torch.ones_like(features))
+    (right,) = torch.autograd.grad(expected.sum(), logits)
+    torch.testing.assert_close(mine, right, rtol=1e-4, atol=1e-3)
+
+
+def test_kernels_on_another_gpu(kernels):
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs two GPUs")
+    logits, states = torch.randn(3, device="cuda:1"), torch.randn(3, 2, 5, 16, device="cuda:1")
+    assert fusing.kernels_for(logits, states) is kernels
+    assert relative(products.softmax_sum(logits, states), exact(logits, states)) < 1e-6

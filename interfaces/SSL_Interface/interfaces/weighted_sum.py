@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from SSL_Interface.base import Interface, InterfaceConfig
-from SSL_Interface.products import layer_sum
+from SSL_Interface.products import softmax_sum
 
 
 @dataclass
@@ -41,8 +41,3 @@ class WeightedSum(Interface):
     @override
     def macs_per_frame(self) -> int:
         return len(self.layers) * self.dim
-
-
-def softmax_sum(logits: Tensor, states: Tensor) -> Tensor:
-    """Sum states (N, B, T, D) with the softmax of logits (N,) in one pass → (B, T, D)."""
-    return layer_sum(logits.softmax(0), states)

@@ -20,7 +20,7 @@ from typing_extensions import override
 
 from SSL_Interface.base import Interface, InterfaceConfig
 from SSL_Interface.interfaces.hconv import hconv_parameters
-from SSL_Interface.interfaces.weighted_sum import softmax_sum
+from SSL_Interface.products import softmax_sum
 
 
 @dataclass
