@@ -1,42 +1,73 @@
-"""How fast an encoder fills the stream of features: seconds of audio encoded in a second.
+"""How fast an encoder fills the stream of features, and how near its states are to those in fp32.
 
     python benchmarks/encoding.py --shape base large --seconds 8
+    python benchmarks/encoding.py --shape base large --librispeech
 
-Random weights in the shapes of HuBERT Base and Large, waveforms of noise, batches of 800 s and bf16
-autocast as the features stage has them on a GPU. The lines that it prints last are lines of
-``workflow/ssl_bench/planning/throughput.csv``.
+Random weights in the shapes of HuBERT Base and Large, waveforms of noise, batches of 800 s, states
+layer-normed and in bf16 as the features stage keeps them. In turn: transformers under bf16 autocast
+(``Upstream.packed``), which is how families are encoded that ``_packed.py`` does not know, and what
+the features stage takes. Errors are of each state beside its length, on 16 utterances,
+against fp32 without TF32. The last lines are those of ``ssl_bench/planning/throughput.csv``.
 """
 
 import argparse
 import platform
+import statistics
 import time
+from collections.abc import Callable
 
+import numpy as np
 import torch
 import transformers
 from random_hubert import SHAPES
+from speechlike import durations
+from torch import Tensor
 
 import ssl_bench
-from ssl_bench.features import STORED
-from ssl_bench.upstreams.base import SAMPLE_RATE
+from ssl_bench.upstreams.base import SAMPLE_RATE, Upstream
 from ssl_bench.upstreams.transformers import TransformersUpstream
 
 BATCH_SECONDS = {"cuda": 800, "cpu": 40}
+Encode = Callable[[list[Tensor]], Tensor]
 
 
-def times_real_time(encoder: TransformersUpstream, seconds: float, batches: int) -> float:
-    """Encode batches of utterances of ``seconds``, after one as warm-up; return audio over time."""
-    device = next(encoder.parameters()).device
-    count = max(1, int(BATCH_SECONDS[device.type] / seconds))
-    waves = [torch.randn(int(seconds * SAMPLE_RATE), device=device) * 0.1 for _ in range(count)]
-    for batch in range(batches + 1):
-        if batch == 1:
-            _wait(device)
-            began = time.perf_counter()
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            states, _ = encoder(waves)
-        states.to(STORED)
-    _wait(device)
-    return batches * count * seconds / (time.perf_counter() - began)
+def utterances(seconds: float | None, total: float, device: torch.device) -> list[Tensor]:
+    """Make utterances of ``seconds`` each, or of LibriSpeech's lengths from a sorted corpus."""
+    if seconds is not None:
+        lengths = np.full(max(1, int(total / seconds)), seconds)
+    else:
+        corpus = np.sort(durations(4000, np.random.default_rng(0)))[::-1]
+        lengths = corpus[1000 : 1000 + int(total / corpus[1000])]  # as the stage batches them
+    return [torch.randn(round(n * SAMPLE_RATE), device=device) * 0.1 for n in lengths]
+
+
+def times_real_time(encode: Encode, waves: list[Tensor], batches: int) -> float:
+    """Encode a batch several times, after twice as warm-up; return audio over the median time."""
+    times = []
+    for batch in range(batches + 2):
+        _wait(waves[0].device)
+        began = time.perf_counter()
+        encode(waves)
+        _wait(waves[0].device)
+        if batch > 1:
+            times.append(time.perf_counter() - began)
+    return sum(map(len, waves)) / SAMPLE_RATE / statistics.median(times)
+
+
+def errors(encode: Encode, exact: Tensor, waves: list[Tensor]) -> tuple[float, float]:
+    """Return the largest and the mean relative error of states (N, L, D)."""
+    apart = (encode(waves).float() - exact).norm(dim=-1) / exact.norm(dim=-1)
+    return float(apart.max()), float(apart.mean())
+
+
+def in_fp32(encoder: Upstream, waves: list[Tensor]) -> Tensor:
+    """Return layer-normed states (N, L, D), computed and kept in fp32."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    states, lengths = encoder(waves)
+    torch.backends.cudnn.allow_tf32 = before
+    states = torch.nn.functional.layer_norm(states, states.shape[-1:]).permute(1, 2, 0, 3)
+    return torch.cat([own[:n] for own, n in zip(states, lengths.tolist(), strict=True)])
 
 
 def _wait(device: torch.device) -> None:
@@ -45,22 +76,42 @@ def _wait(device: torch.device) -> None:
 
 
 def main() -> None:
-    """Print one line a shape."""
+    """Print both ways for each shape."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shape", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--seconds", type=float, default=8.0, help="of an utterance")
+    parser.add_argument("--librispeech", action="store_true", help="LibriSpeech's lengths instead")
     parser.add_argument("--batches", type=int, default=5)
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     name = torch.cuda.get_device_name() if device.type == "cuda" else platform.processor()
     print(f"{name}, torch {torch.__version__}, ssl_bench {ssl_bench.__version__}")
+    seconds = None if arguments.librispeech else arguments.seconds
+    option = "--librispeech" if arguments.librispeech else f"--seconds {arguments.seconds:g}"
+    lines = []
     for shape in arguments.shape:
+        torch.manual_seed(0)
         model = transformers.HubertModel(transformers.HubertConfig(**SHAPES[shape]))
         encoder = TransformersUpstream(model, normalize=False).to(device)
         layers, dim = encoder.probe()
-        speed = times_real_time(encoder, arguments.seconds, arguments.batches)
-        source = f"benchmarks/encoding.py --shape {shape} --seconds {arguments.seconds:g}"
-        print(f"encode,{name},{layers},{dim},,,,,{speed:.0f},times real time,{source}", flush=True)
+        waves = utterances(seconds, BATCH_SECONDS[device.type], device)
+        few = waves[:: max(1, len(waves) // 16)][:16]
+        exact = in_fp32(encoder, few)
+        ways: dict[str, Encode] = {
+            "transformers, autocast": lambda w, e=encoder: Upstream.packed(e, w, True),
+            "features stage": lambda w, e=encoder: e.packed(w, True),
+        }
+        for way, encode in ways.items():
+            speed = times_real_time(encode, waves, arguments.batches)
+            most, mean = errors(encode, exact, few)
+            print(
+                f"{shape}, {len(waves)} utterances, {way}: {speed:.0f} times real time, "
+                f"relative error at most {most:.4f}, mean {mean:.4f}",
+                flush=True,
+            )
+        source = f"benchmarks/encoding.py --shape {shape} {option}"
+        lines.append(f"encode,{name},{layers},{dim},,,,,{speed:.0f},times real time,{source}")
+    print(*lines, sep="\n")
 
 
 if __name__ == "__main__":
