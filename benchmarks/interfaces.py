@@ -98,7 +98,7 @@ class Bench:
         self.plain = load("plain", PLAIN_FORMS).PLAIN
         self.prepare = load("plain", PLAIN_FORMS).prepare
         self.published = load_published(options.published)
-        self.featurizer = load_featurizer()
+        self.featurizer, self.no_featurizer = load_featurizer()
         self.compiler = not options.no_compile and any(map(shutil.which, ("cc", "gcc", "clang")))
         self.states = torch.randn(options.shape, device=options.device).to(options.dtype)
         self.bandwidth, self.product_rate = self.ceilings()
@@ -113,7 +113,7 @@ class Bench:
         if self.published is None:
             notes.append("published: no --published folder (see --help)")
         if self.featurizer is None:
-            notes.append("s3prl: it, or what it imports, is not installed")
+            notes.append(f"s3prl: {self.no_featurizer}")
         return notes
 
     def row(self, name: str, normalize: bool) -> dict[str, Any]:

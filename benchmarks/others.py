@@ -40,11 +40,15 @@ def load_published(folder: Path | None) -> SimpleNamespace | None:
     return SimpleNamespace(interfaces=interfaces, configs=configs)
 
 
-def load_featurizer() -> type[nn.Module] | None:
-    """Import s3prl's Featurizer, if s3prl is here."""
+def load_featurizer() -> tuple[type[nn.Module] | None, str]:
+    """Import s3prl's Featurizer; give None and the reason where that fails."""
     if importlib.util.find_spec("s3prl") is None:
-        return None
+        return None, "not installed"
+    if importlib.util.find_spec("ssl_bench") is None:
+        return None, "ssl_bench, which gives it names that torchaudio lost, is not on the path"
+    # A name that ssl_bench lost is a mistake to be seen, a module that is not there is not.
     try:
+<<<<<<< HEAD
         # Gives s3prl the names that torchaudio 2.9 took away.
         from ssl_bench.upstreams.s3prl import hub
 
@@ -52,3 +56,14 @@ def load_featurizer() -> type[nn.Module] | None:
         return importlib.import_module("s3prl.nn.upstream").Featurizer
     except ImportError:
         return None
+=======
+        shims = importlib.import_module("ssl_bench.upstreams.s3prl")
+        hub, failure = shims.hub, shims.StudyError
+    except ModuleNotFoundError as error:
+        return None, str(error)
+    try:
+        hub()
+        return importlib.import_module("s3prl.nn.upstream").Featurizer, ""
+    except (ImportError, failure) as error:
+        return None, str(error)
+>>>>>>> fused

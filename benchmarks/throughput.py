@@ -29,7 +29,7 @@ import pandas as pd
 import torch
 import transformers
 from random_hubert import SHAPES, TINY, write
-from s3prl_loop import Timing, describe, encoder_seconds, seconds_per_step
+from s3prl_loop import UPSTREAMS, Timing, describe, encoder_seconds, seconds_per_step
 from s3prl_runner import TABLE_1
 from speechlike import Batch, draw
 
@@ -205,13 +205,14 @@ def time_s3prl(
 ) -> tuple[Timing, list[Timing]]:
     """Time s3prl's encoder and its steps for every interface."""
     common: dict[str, Any] = {
+        "upstream": options.upstream,
         "device": options.device,
         "steps": max(options.s3prl_steps, len(batches)),
         "warm_up": 2,
         "autocast": autocast,
     }
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint = write("hf_hubert_custom", shape, Path(folder))
+        checkpoint = write(options.upstream, shape, Path(folder))
         encoder = encoder_seconds(batches, checkpoint, **common)
         return encoder, [
             seconds_per_step(name, batches, checkpoint, published=options.published, **common)
@@ -225,6 +226,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--shape", choices=[*SHAPES, "tiny"], default="base")
+    parser.add_argument("--upstream", choices=UPSTREAMS, default=UPSTREAMS[0], help="s3prl's")
     parser.add_argument("--interfaces", nargs="*", choices=TABLE_1, default=list(TABLE_1))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seconds", type=float, default=195.0, help="of audio in a batch")
@@ -239,7 +241,7 @@ def main() -> None:
     device = torch.device(options.device)
     shape = TINY if options.shape == "tiny" else SHAPES[options.shape]
     batches = [draw(options.seconds, seed, options.similar) for seed in range(options.batches)]
-    options.upstream, options.autocast = "hf_hubert_custom", None
+    options.autocast = None
     facts = {k: v for k, v in describe(options, batches).items() if k != "precision"}
     print(", ".join(f"{key} {value}" for key, value in facts.items()))
     grids = {

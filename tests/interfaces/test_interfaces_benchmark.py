@@ -29,6 +29,8 @@ def test_every_interface_gets_a_row(repository, tmp_path):
     assert [(row["name"], row["normalize"]) for row in facts["rows"]] == pairs
     assert facts["copy_bytes_per_second"] > 0
     assert "published: no --published folder (see --help)" in facts["left_out"]
+    assert not [note for note in facts["left_out"] if note.startswith("s3prl")]
+    assert [row["name"] for row in facts["rows"] if "s3prl" in row["ms"]] == ["weighted_sum"] * 2
     for row in facts["rows"]:
         assert not row["failed"]
         assert row["ms"]["ours"] > 0
