@@ -48,15 +48,6 @@ def load_featurizer() -> tuple[type[nn.Module] | None, str]:
         return None, "ssl_bench, which gives it names that torchaudio lost, is not on the path"
     # A name that ssl_bench lost is a mistake to be seen, a module that is not there is not.
     try:
-<<<<<<< HEAD
-        # Gives s3prl the names that torchaudio 2.9 took away.
-        from ssl_bench.upstreams.s3prl import hub
-
-        hub()
-        return importlib.import_module("s3prl.nn.upstream").Featurizer
-    except ImportError:
-        return None
-=======
         shims = importlib.import_module("ssl_bench.upstreams.s3prl")
         hub, failure = shims.hub, shims.StudyError
     except ModuleNotFoundError as error:
@@ -66,4 +57,3 @@ def load_featurizer() -> tuple[type[nn.Module] | None, str]:
         return importlib.import_module("s3prl.nn.upstream").Featurizer, ""
     except (ImportError, failure) as error:
         return None, str(error)
->>>>>>> fused
