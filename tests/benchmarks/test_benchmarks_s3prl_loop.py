@@ -193,7 +193,16 @@ def test_precision(loop, setup, make, kind, autocast):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("autocast", [None, "bf16"])
-def test_the_loss_falls(loop, checkpoints, batch, kind, autocast):
+def test_the_loss_falls(loop, checkpoints, batch, monkeypatch, kind, autocast):
+    seen, run_for = set(), loop.run_for
+
+    def watched(runner, steps):
+        runner.downstream.model.projector.register_forward_hook(
+            lambda module, args, out: seen.add((out.dtype, torch.get_float32_matmul_precision()))
+        )
+        run_for(runner, steps)
+
+    monkeypatch.setattr(loop, "run_for", watched)
     torch.set_float32_matmul_precision("high")
     try:
         timing = loop.seconds_per_step(
@@ -209,6 +218,7 @@ def test_the_loss_falls(loop, checkpoints, batch, kind, autocast):
         assert torch.get_float32_matmul_precision() == "high"
     finally:
         torch.set_float32_matmul_precision("highest")
+    assert seen == {(torch.bfloat16 if autocast else torch.float32, "highest")}
     assert len(timing.losses) == 8
     assert all(map(math.isfinite, timing.losses))
     assert timing.losses[-1] < 0.9 * timing.losses[0]
