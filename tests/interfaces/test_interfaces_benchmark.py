@@ -68,5 +68,6 @@ def test_s3prl_has_its_column(repository):
     spec = importlib.util.spec_from_file_location("others", repository / "benchmarks" / "others.py")
     others = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(others)
-    featurizer = others.load_featurizer()
+    featurizer, reason = others.load_featurizer()
+    assert featurizer is not None, reason
     assert (featurizer.__module__, featurizer.__name__) == ("s3prl.nn.upstream", "Featurizer")
