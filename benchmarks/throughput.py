@@ -39,10 +39,11 @@ from ssl_bench.features import Features
 from ssl_bench.recipe import Training
 from ssl_bench.runs import Joined, Run, Runs
 from ssl_bench.sampling import Batch as Rows
-from ssl_bench.training import Course, _losses, padded
+from ssl_bench.steps import Desk
+from ssl_bench.training import Course, learn, padded
 from ssl_bench.upstreams.transformers import TransformersUpstream
 
-RATES = (1e-3, 3e-3, 1e-2, 3e-2)
+RATES = (1e-4, 3e-4, 1e-3, 3e-3)
 SEEDS = (0, 1, 2)
 
 
@@ -147,7 +148,8 @@ def time_ours(
     """Time steps of all interfaces, each with all runs, on the batches in turn."""
     features, task = open_stream(shape, batches, device), phone_task(batches)
     groups = make_groups(features, task, runs, names)
-    courses = [Course(group, Training(order="shared"), [0]) for group in groups]
+    desk = Desk()
+    courses = [Course(group, Training(order="shared"), [0], desk) for group in groups]
     ids = task.ids("train")
     targets, counts = padded([task.target(name) for name in ids], device)
     ends = np.cumsum([0, *(len(batch.waveforms) for batch in batches)])
@@ -158,10 +160,7 @@ def time_ours(
         batch = Rows(rows, int(features.frames[rows].max()))
         read = features.page(batch.rows)
         place = torch.from_numpy(rows).to(device)
-        for course in courses:
-            own = course.pick(place)
-            losses = partial(_losses, task, targets[own], counts[own])
-            course.learn(read, batch, losses, 1.0)
+        learn(courses, read, batch, task, targets, counts, place, 1.0)
 
     def encode(number: int) -> None:
         features.page(parts[number % len(parts)])

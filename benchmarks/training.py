@@ -23,7 +23,7 @@ from ssl_bench import registry
 from ssl_bench.features import STORED, Features
 from ssl_bench.runs import Joined, Run, Runs
 from ssl_bench.sampling import training_batches
-from ssl_bench.steps import EagerStep, Step, make_step
+from ssl_bench.steps import EagerStep, Step, make_step, take
 from ssl_bench.tasks.base import Task
 from ssl_bench.training import padded
 
@@ -85,7 +85,7 @@ def seconds_per_step(
             each = task.loss(outputs.flatten(0, 1), out.flatten(), targets[place], lengths[place])
             return each.view(len(outputs), -1).mean(1)
 
-        advance(states, count, losses, 1.0)
+        take(advance, states, count, losses, 1.0)
     finish(features.device)
     return (time.perf_counter() - began) / (steps - steps // 4)
 

@@ -8,7 +8,7 @@ import SSL_Interface
 from ssl_bench.checkpoints import VARIABLE, Checkpoints, Keeper
 from ssl_bench.heads.specaugment import SpecAugment, SpecAugmentConfig
 from ssl_bench.runs import Joined, Run, Runs
-from ssl_bench.steps import EagerStep, RecordedStep, Step, make_step
+from ssl_bench.steps import EagerStep, RecordedStep, Step, make_step, take
 
 gpu = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))
 
@@ -51,7 +51,7 @@ def test_steps_go_on_with_the_same_masks_recorded_or_not(device, monkeypatch, tm
         size, frames = shapes[number in (2, 5)]
         states = torch.randn(2, 4, size, frames, 8, generator=generator).to(home)
         lengths = torch.full((2, size), frames, device=home)
-        step(states, lengths, lambda outputs, _: outputs.square().flatten(1).mean(1), 1.0)
+        take(step, states, lengths, lambda outputs, _: outputs.square().flatten(1).mean(1), 1.0)
 
     def kept() -> Keeper:
         return Checkpoints(tmp_path, "steps", home, 6).keeper(0, [])

@@ -22,7 +22,7 @@ from ssl_bench.errors import StudyError
 from ssl_bench.heads.specaugment import SpecAugment, SpecAugmentConfig
 from ssl_bench.runs import Joined, Run, Runs
 from ssl_bench.selection import Selection
-from ssl_bench.steps import EagerStep, make_step
+from ssl_bench.steps import Desk, EagerStep, make_step
 from ssl_bench.training import Trained, train
 
 CPU = torch.device("cpu")
@@ -59,17 +59,19 @@ def lose(monkeypatch):
     """Return a function that lets a process live for so many more steps; None is for ever."""
     left: list[int | None] = [None]
 
-    def step_of(runs: Runs):
-        step = make_step(runs)
+    def step_of(runs: Runs, desk: Desk):
+        step = make_step(runs, desk)
+        real = step.forward
 
-        def advance(*arguments):
+        def forward(*arguments):
             if left[0] is not None:
                 if left[0] == 0:
                     raise Lost
                 left[0] -= 1
-            return step(*arguments)
+            return real(*arguments)
 
-        return advance
+        step.forward = forward
+        return step
 
     monkeypatch.setattr(training, "make_step", step_of)
     return lambda steps: left.__setitem__(0, steps)
@@ -202,8 +204,8 @@ def test_a_cell_that_was_interrupted_ends_the_same(ready, raw, lose, tuned) -> N
 def test_seconds_are_those_of_all_its_processes(ready, lose, monkeypatch) -> None:
     study = ready(interfaces=["weighted_sum"])
     cells.sweep(study, "ks", "mini", "all")
-    real = EagerStep.__call__
-    monkeypatch.setattr(EagerStep, "__call__", lambda *own: time.sleep(0.25) or real(*own))
+    real = EagerStep.forward
+    monkeypatch.setattr(EagerStep, "forward", lambda *own: time.sleep(0.25) or real(*own))
     lose(3)
     with pytest.raises(Lost):
         cells.run(study, "ks", "mini", "all")
@@ -216,11 +218,11 @@ def test_seconds_are_those_of_all_its_processes(ready, lose, monkeypatch) -> Non
 SLOW = """
 import sys, time
 from ssl_bench import steps
-real = steps.EagerStep.__call__
+real = steps.EagerStep.forward
 def slow(*arguments):
     time.sleep(0.1)
     return real(*arguments)
-steps.EagerStep.__call__ = slow
+steps.EagerStep.forward = slow
 from ssl_bench.__main__ import main
 main(["train", "--study", "study.json", "--task", "ks", "--upstream", "mini"])
 """

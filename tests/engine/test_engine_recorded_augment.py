@@ -7,7 +7,7 @@ from torch import Tensor
 import SSL_Interface
 from ssl_bench.heads.conv_transformer import ConvTransformerHead
 from ssl_bench.runs import Joined, Run, Runs
-from ssl_bench.steps import EagerStep, RecordedStep
+from ssl_bench.steps import EagerStep, RecordedStep, take
 from ssl_bench.tasks._sequence import ctc_losses
 from ssl_bench.tasks.multi_asr import Config
 
@@ -43,7 +43,9 @@ def train(runs: Runs, kind: type, steps: int = 8) -> Tensor:
             each = ctc_losses(outputs.flatten(0, 1), out.flatten(), targets, counts, False)
             return each.view(2, -1).mean(1)
 
-        history.append(step(states.to(device, torch.bfloat16), lengths.to(device), losses, 1.0))
+        history.append(
+            take(step, states.to(device, torch.bfloat16), lengths.to(device), losses, 1.0)
+        )
     return torch.stack(history).cpu()
 
 

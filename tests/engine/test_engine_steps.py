@@ -10,7 +10,7 @@ import SSL_Interface
 from ssl_bench.heads.bilstm import BiLSTMHead
 from ssl_bench.heads.frame_linear import FrameLinearHead
 from ssl_bench.runs import Joined, Run, Runs
-from ssl_bench.steps import EagerStep, RecordedStep, make_step
+from ssl_bench.steps import EagerStep, RecordedStep, make_step, take
 from ssl_bench.tasks._sequence import ctc_losses
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -61,7 +61,7 @@ def train(runs: Runs, kind: type, steps: int = 12) -> Tensor:
             each = ctc_losses(outputs.flatten(0, 1), out.flatten(), targets, counts, True)
             return each.view(len(RUNS), -1).mean(1)
 
-        history.append(step(states, lengths, losses, 1.0 - number / 24))
+        history.append(take(step, states, lengths, losses, 1.0 - number / 24))
     return torch.stack(history).cpu()
 
 
@@ -128,7 +128,7 @@ def test_one_batch_for_all_runs_is_that_batch_for_each(kind: type) -> None:
                 found = ctc_losses(outputs.flatten(0, 1), out.flatten(), *every, True)
                 return found.view(len(RUNS), -1).mean(1)
 
-            step(states, lengths, losses, 1.0)
+            take(step, states, lengths, losses, 1.0)
     for name, value in each.params.items():
         torch.testing.assert_close(one.params[name], value, rtol=2e-2, atol=2e-3)
 
@@ -140,7 +140,7 @@ def test_recording_changes_nothing_itself() -> None:
     states, lengths, *_ = batch(0, "cuda")
     step = RecordedStep(runs)
     with pytest.raises(ZeroDivisionError):
-        step(states, lengths, lambda outputs, out: outputs / (1 // 0), 1.0)
+        take(step, states, lengths, lambda outputs, out: outputs / (1 // 0), 1.0)
     assert runs._steps.item() == 0
     for name, value in runs.snapshot().items():
         assert torch.equal(value, before[name])
@@ -153,6 +153,6 @@ def test_a_run_that_diverges_stops_alone_when_recorded() -> None:
     states, lengths, *_ = batch(0, "cuda")
     states[1] = torch.inf
     step = RecordedStep(runs)
-    step(states, lengths, lambda outputs, _: outputs.square().flatten(1).mean(1), 1.0)
+    take(step, states, lengths, lambda outputs, _: outputs.square().flatten(1).mean(1), 1.0)
     assert runs.alive.tolist() == [True, False, True]
     assert all(value.isfinite().all() for value in runs.params.values())

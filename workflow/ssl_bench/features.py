@@ -226,7 +226,7 @@ def _fill(
             width = samples[position]
         batches[-1].append(int(position))
     for positions in batches if quiet else track(batches, "encoding"):
-        states = encoder.packed(waveforms(data, rows[positions], device), normalize)
+        states = encoder.packed(waveforms(data, rows[positions], device), normalize, STORED)
         for p, own in zip(positions, states.split(frames[positions].tolist()), strict=True):
             flat[starts[p] : starts[p] + len(own)] = own.to(flat.device)
 

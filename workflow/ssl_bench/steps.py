@@ -10,6 +10,7 @@ Recording computes nothing that is kept: warm-up runs the forward and backward a
 parameters nor the optimizer's state see it, and the random generator is set back.
 """
 
+import weakref
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -25,19 +26,44 @@ _WARM_UP = 2  # libraries choose kernels and reserve memory on first use, which 
 
 
 class Step(Protocol):
-    """Train all runs by one batch and return their losses (R,)."""
+    """Train all runs by one batch: forward, then backward with what the loss says of the outputs.
 
-    def __call__(self, states: Tensor, lengths: Tensor, losses: Losses, rate: float) -> Tensor:
-        """States (R, L, B, T, D), lengths (R, B), or of all runs (L, B, T, D), (B,).
+    What several groups do between the two can then be done for all of them at once.
+    """
+
+    def forward(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return outputs (R, B, …), detached, and their lengths (R, B).
+
+        States (R, L, B, T, D), lengths (R, B), or of all runs (L, B, T, D), (B,).
+        """
+
+    def backward(self, gradient: Tensor, rate: float) -> None:
+        """Update all runs by the gradient of their losses for the outputs of the last forward.
 
         ``rate`` scales all learning rates.
         """
 
 
-def make_step(runs: Runs) -> Step:
+def take(step: Step, states: Tensor, lengths: Tensor, losses: Losses, rate: float) -> Tensor:
+    """Take one step by itself and return the losses (R,)."""
+    outputs, out_lengths = step.forward(states, lengths)
+    found, gradient = differentiate(losses, outputs, out_lengths)
+    step.backward(gradient, rate)
+    return found
+
+
+def differentiate(losses: Losses, outputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the losses (R,) and the gradient of their sum for the outputs."""
+    outputs = outputs.detach().requires_grad_()
+    found = losses(outputs, lengths)
+    (gradient,) = torch.autograd.grad(found.sum(), outputs)
+    return found.detach(), gradient
+
+
+def make_step(runs: Runs, desk: "Desk | None" = None) -> Step:
     """Return the fastest step for these runs: recorded on a GPU, where they can be."""
     if runs.device.type == "cuda" and runs.recordable:
-        return RecordedStep(runs)
+        return RecordedStep(runs, desk)
     return EagerStep(runs)
 
 
@@ -46,40 +72,70 @@ class EagerStep:
 
     def __init__(self, runs: Runs) -> None:
         self.runs = runs
+        self._outputs: Tensor | None = None
 
-    def __call__(self, states: Tensor, lengths: Tensor, losses: Losses, rate: float) -> Tensor:
+    def forward(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """See :class:`Step`."""
-        outputs, out_lengths = _forward(self.runs, states, lengths)
-        found = losses(outputs, out_lengths)
-        self.runs.step(found, rate)
-        return found.detach()
+        self._outputs, out_lengths = _forward(self.runs, states, lengths)
+        return self._outputs.detach(), out_lengths
+
+    def backward(self, gradient: Tensor, rate: float) -> None:
+        """See :class:`Step`."""
+        assert self._outputs is not None
+        outputs, self._outputs = self._outputs, None
+        self.runs.update(self.runs.gradients(outputs, gradient), rate)
+
+
+class Desk:
+    """Where recorded steps find their states: always at one place for each shape.
+
+    Several groups of runs may share a desk. What all of them read is laid there once.
+    """
+
+    def __init__(self) -> None:
+        self._places: dict[tuple[torch.Size, torch.Size], tuple[Tensor, Tensor]] = {}
+        self._lies: dict[tuple[torch.Size, torch.Size], weakref.ref[Tensor]] = {}
+
+    def lay(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Copy states, layer by layer, and lengths to their place, unless these lie there."""
+        key = states.shape, lengths.shape
+        if key not in self._places:
+            layered = torch.empty_like(states, memory_format=torch.contiguous_format)
+            self._places[key] = layered, torch.empty_like(lengths)
+        place = self._places[key]
+        if key not in self._lies or self._lies[key]() is not states:
+            place[0].copy_(states)
+            place[1].copy_(lengths)
+            self._lies[key] = weakref.ref(states)
+        return place
 
 
 class RecordedStep:
     """Replay one pair of CUDA graphs for each shape of a batch."""
 
-    def __init__(self, runs: Runs) -> None:
-        self.runs = runs
+    def __init__(self, runs: Runs, desk: Desk | None = None) -> None:
+        self.runs, self.desk = runs, desk or Desk()
         self.rate = torch.ones((), device=runs.device)
         self._pool = torch.cuda.graph_pool_handle()
-        self._recordings: dict[torch.Size, _Recording] = {}
+        self._recordings: dict[tuple[torch.Size, torch.Size], _Recording] = {}
+        self._last: _Recording | None = None
 
-    def __call__(self, states: Tensor, lengths: Tensor, losses: Losses, rate: float) -> Tensor:
+    def forward(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """See :class:`Step`. The next forward of the same shape overwrites the outputs."""
+        states, lengths = self.desk.lay(states, lengths)
+        key = states.shape, lengths.shape
+        if key not in self._recordings:
+            self._recordings[key] = _Recording(self.runs, self.rate, states, lengths, self._pool)
+        self._last = self._recordings[key]
+        self._last.forward.replay()
+        return self._last.outputs.detach(), self._last.out_lengths
+
+    def backward(self, gradient: Tensor, rate: float) -> None:
         """See :class:`Step`."""
-        recording = self._recordings.get(states.shape)
-        if recording is None:
-            recording = _Recording(self.runs, self.rate, states, lengths, self._pool)
-            self._recordings[states.shape] = recording
-        recording.states.copy_(states)
-        recording.lengths.copy_(lengths)
+        assert self._last is not None
         self.rate.fill_(rate)
-        recording.forward.replay()
-        outputs = recording.outputs.detach().requires_grad_()
-        found = losses(outputs, recording.out_lengths)
-        (gradient,) = torch.autograd.grad(found.sum(), outputs)
-        recording.gradient.copy_(gradient)
-        recording.backward.replay()
-        return found.detach()
+        self._last.gradient.copy_(gradient)
+        self._last.backward.replay()
 
 
 class _Recording:
@@ -88,8 +144,7 @@ class _Recording:
     def __init__(
         self, runs: Runs, rate: Tensor, states: Tensor, lengths: Tensor, pool: Any
     ) -> None:
-        self.states = states.clone(memory_format=torch.contiguous_format)  # layer by layer
-        self.lengths = lengths.clone()
+        self.states, self.lengths = states, lengths
         generator = torch.cuda.get_rng_state(runs.device)
         stream = torch.cuda.Stream(runs.device)
         stream.wait_stream(torch.cuda.current_stream(runs.device))

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from ssl_bench.recipe import Training
 from ssl_bench.runs import Runs
 from ssl_bench.sampling import Batch, balanced, training_batches
 from ssl_bench.selection import Selection
-from ssl_bench.steps import Losses, make_step
+from ssl_bench.steps import Desk, differentiate, make_step
 from ssl_bench.tasks.base import Task
 
 
@@ -77,7 +78,8 @@ def train_together(
     position = torch.full((train_rows.max() + 1,), -1)
     position[train_rows] = torch.arange(len(ids))
     seeds = [0] if training.order == "shared" else _seeds(groups)
-    courses = [Course(runs, training, seeds) for runs in groups]
+    desk = Desk()
+    courses = [Course(runs, training, seeds, desk) for runs in groups]
     batches = _batches(seeds, task, features, train_rows, training)
     drawn = _drawn_dev(task) if training.balance else None
     score = partial(
@@ -97,10 +99,7 @@ def train_together(
     for step, batch in steps if keeper is None else keeper.watch(steps):
         read = features.page(batch.rows)
         place = position[torch.from_numpy(batch.rows)].to(features.device)
-        for course in courses:
-            own = course.pick(place)
-            losses = partial(_losses, task, targets[own], target_lengths[own])
-            course.learn(read, batch, losses, _rate(training, step))
+        learn(courses, read, batch, task, targets, target_lengths, place, _rate(training, step))
         if step not in marks:
             continue
         scored = score(with_loss=training.select == "dev_loss")
@@ -127,6 +126,51 @@ def train_together(
     return trained
 
 
+def learn(
+    courses: list["Course"],
+    read: Features,
+    batch: Batch,
+    task: Task,
+    targets: Tensor,
+    target_lengths: Tensor,
+    place: Tensor,
+    rate: float,
+) -> None:
+    """Take one step with all groups of runs.
+
+    Args:
+        courses: the groups.
+        read: the stream, holding the batch.
+        batch: rows (S, B), for each seed or all.
+        task: knows the loss.
+        targets: (N, S_max) of all training utterances, padded.
+        target_lengths: (N,).
+        place: (S, B), where the batch's utterances are among these.
+        rate: scales all learning rates.
+    """
+    read_once: dict[Any, tuple[Tensor, Tensor]] = {}
+    alike: dict[Any, list[tuple[Course, Tensor, Tensor]]] = {}
+    for course in courses:
+        outputs, lengths = course.forward(read, batch, read_once)
+        alike.setdefault((outputs.shape[1:], lengths.shape[1:]), []).append(
+            (course, outputs, lengths)
+        )
+    for those in alike.values():  # a loss for all: CTC takes hardly longer for more utterances
+        own = torch.cat([course.pick(place) for course, *_ in those])
+        losses = partial(_losses, task, targets[own], target_lengths[own])
+        outputs = _joined([found for _, found, _ in those])
+        lengths = _joined([found for _, _, found in those])
+        found, gradient = differentiate(losses, outputs, lengths)
+        sizes = [len(course.runs) for course, *_ in those]
+        parts = zip(those, found.split(sizes), gradient.split(sizes), strict=True)
+        for (course, *_), own_losses, own_gradient in parts:
+            course.backward(own_losses, own_gradient, rate)
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
 class Course:
     """One group of runs on its way: how it takes a step, and what of it is kept.
 
@@ -134,12 +178,13 @@ class Course:
         runs: stacked runs; changed in place.
         training: how they are trained.
         seeds: the seeds of the first axis of a batch's rows; one alone is everybody's.
+        desk: where recorded steps find what they read, for all groups that read the same.
     """
 
-    def __init__(self, runs: Runs, training: Training, seeds: list[int]) -> None:
+    def __init__(self, runs: Runs, training: Training, seeds: list[int], desk: Desk) -> None:
         self.runs, self.training = runs, training
         self.selection = Selection(runs, training.average)
-        self._advance = make_step(runs)
+        self._step = make_step(runs, desk)
         self._loss = torch.zeros(len(runs), device=runs.device)
         self._layers = None
         if runs.runs[0].layer is not None:
@@ -155,12 +200,22 @@ class Course:
         """Choose from something of each seed's utterances, (S, B), that of all runs, (R · B,)."""
         return place[torch.from_numpy(self._seed).to(place.device)].flatten()
 
-    def learn(self, read: Features, batch: Batch, losses: Losses, rate: float) -> None:
-        """Take one step."""
+    def forward(
+        self, read: Features, batch: Batch, read_once: dict[Any, tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, Tensor]:
+        """Return outputs (R, B, …) and lengths (R, B); what others read too is gathered once."""
         which: int | np.ndarray = int(self._seed[0]) if self._shared else self._seed
-        starts = None if batch.starts is None else batch.starts[which]
-        states, lengths = read.batch(batch.rows[which], batch.width, self._layers, starts)
-        self._loss += self._advance(states, lengths, losses, rate)
+        layers = None if self._layers is None else self._layers.tobytes()
+        key = (self._shared, self._seed.tobytes() if not self._shared else which, layers)
+        if key not in read_once:
+            starts = None if batch.starts is None else batch.starts[which]
+            read_once[key] = read.batch(batch.rows[which], batch.width, self._layers, starts)
+        return self._step.forward(*read_once[key])
+
+    def backward(self, losses: Tensor, gradient: Tensor, rate: float) -> None:
+        """Update the runs by the gradient of their losses (R,) for the outputs."""
+        self._loss += losses
+        self._step.backward(gradient, rate)
 
     def offer(
         self, value: np.ndarray, losses: np.ndarray | None, task: Task, step: int

@@ -73,22 +73,28 @@ class Upstream(nn.Module, ABC):
         with torch.no_grad():
             return self.encode(waveforms)
 
-    def packed(self, waveforms: list[Tensor], normalize: bool = False) -> Tensor:
+    def packed(
+        self,
+        waveforms: list[Tensor],
+        normalize: bool = False,
+        dtype: torch.dtype = torch.bfloat16,
+    ) -> Tensor:
         """Encode for the stream of features, on a GPU by autocast to bfloat16.
 
         Args:
             waveforms: as of :meth:`encode`.
             normalize: whether each state is layer-normed, without gain and offset.
+            dtype: of the result.
 
         Returns:
-            states (N, L, D) bfloat16 of the N frames of all utterances, one after the other.
+            states (N, L, D) of the N frames of all utterances, one after the other.
         """
         half = waveforms[0].is_cuda
         with torch.autocast(waveforms[0].device.type, torch.bfloat16, enabled=half):
             states, lengths = self(waveforms)
             if normalize:
                 states = F.layer_norm(states.float(), states.shape[-1:])
-        stored = states.to(torch.bfloat16).permute(1, 2, 0, 3)  # (B, T, L, D)
+        stored = states.to(dtype).permute(1, 2, 0, 3)  # (B, T, L, D)
         return torch.cat([own[:n] for own, n in zip(stored, lengths.tolist(), strict=True)])
 
     def probe(self) -> tuple[int, int]:

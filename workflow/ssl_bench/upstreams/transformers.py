@@ -111,7 +111,12 @@ class TransformersUpstream(Upstream):
             states = torch.stack([*inputs, last])
         return states.mul_(valid[None, :, :, None]) if ragged else states, lengths
 
-    def packed(self, waveforms: list[Tensor], normalize: bool = False) -> Tensor:
+    def packed(
+        self,
+        waveforms: list[Tensor],
+        normalize: bool = False,
+        dtype: torch.dtype = torch.bfloat16,
+    ) -> Tensor:
         """See :meth:`Upstream.packed`; without padding where the family and the GPU allow it.
 
         The weights are copied to bfloat16 at the first call: later changes are not seen.
@@ -121,9 +126,9 @@ class TransformersUpstream(Upstream):
 
             self._packed = PackedEncoder(self.model, self.normalize)
         if self._packed is None:
-            return super().packed(waveforms, normalize)
+            return super().packed(waveforms, normalize, dtype)
         states = self._packed(waveforms)
-        return F.layer_norm(states, states.shape[-1:]) if normalize else states
+        return (F.layer_norm(states, states.shape[-1:]) if normalize else states).to(dtype)
 
 
 def packable(config: Any) -> bool:
