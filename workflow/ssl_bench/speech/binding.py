@@ -1,4 +1,4 @@
-"""espeak-ng's C functions: a text in, samples and phoneme events out, from the same state always."""
+"""espeak-ng's C functions: from a text to samples and phoneme events, always from one state."""
 
 import ctypes
 import os
@@ -50,7 +50,9 @@ class Binding:
 
     The library keeps state from one text to the next (the phase of the flutter, filters, random
     numbers) that its API cannot reset. So its variables are put back after each text to how
-    they were after ``espeak_Initialize``; where that cannot be done, the library is loaded anew.
+    they were after ``espeak_Initialize``; where that cannot be done, the library is loaded anew
+    for each text, which takes 0.3 ms. What it allocates once is phoneme data, which it only
+    reads, buffers, and the Klatt synthesizer, which our voices do not use.
 
     Args:
         library: the library's file, a copy that nobody else in this process opens.

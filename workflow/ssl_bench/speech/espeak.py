@@ -141,7 +141,7 @@ def _languages(data: Path) -> dict[str, Path]:
 
 @lru_cache(maxsize=4096)
 def _phone(name: bytes) -> str:
-    """Return a phoneme's name of espeak-ng as a phone of a transcription; some are none: \"\"."""
+    """Return the phone of a transcription for a name of espeak-ng; empty if it has none."""
     return _DROPPED.sub("", name.partition(b"\0")[0].decode("utf-8", errors="ignore"))
 
 

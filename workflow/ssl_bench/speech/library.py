@@ -37,16 +37,14 @@ class _Object(ctypes.Structure):  # dl_phdr_info
     ]
 
 
-_Visit = ctypes.CFUNCTYPE(
-    ctypes.c_int, ctypes.POINTER(_Object), ctypes.c_size_t, ctypes.c_void_p
-)
+_Visit = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(_Object), ctypes.c_size_t, ctypes.c_void_p)
 
 
 class Library:
     """A library file that nobody else in this process has open; its functions are attributes.
 
     Its variables are the words of its writable segment. What they point to on the heap stays as
-    it is: a library is none for this class if what it allocates once changes with its use.
+    it is, so this is for libraries whose lasting allocations do not carry over what was done.
 
     Args:
         path: the file, absolute.
@@ -64,7 +62,7 @@ class Library:
             for name, types in functions.items()
         }
         self._variables = _variables(path)
-        self._loaded = None if self._variables is None else self._variables.copy()
+        self._loaded = self._variables.copy()
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -74,7 +72,7 @@ class Library:
     @property
     def restorable(self) -> bool:
         """Whether the variables were found: on Linux, if none belong to a thread."""
-        return self._variables is not None
+        return len(self._variables) > 0
 
     def keep(self, prepare: Callable[[], None], clean: Callable[[], Any]) -> None:
         """Call ``prepare`` and remember the variables as it leaves them.
@@ -106,16 +104,16 @@ class Library:
         """Unload it; further calls raise a KeyError."""
         if self._handle is not None:
             self._functions.clear()
-            self._variables = None
+            self._variables = np.empty(0, np.uint64)
             dlclose(self._handle)
             self._handle = None
 
 
-def _variables(path: Path) -> np.ndarray | None:
-    """Return the words of the writable segment of an open library, a view; None if unknown."""
-    own = ctypes.CDLL(None) if os.name == "posix" else None
-    if not hasattr(own, "dl_iterate_phdr") or ctypes.sizeof(ctypes.c_void_p) != _WORD:
-        return None
+def _variables(path: Path) -> np.ndarray:
+    """Return the words of the writable segment of an open library, a view; empty if unknown."""
+    process = ctypes.CDLL(None)
+    if not hasattr(process, "dl_iterate_phdr") or ctypes.sizeof(ctypes.c_void_p) != _WORD:
+        return np.empty(0, np.uint64)
     found: list[tuple[int, int]] = []
     threads: list[int] = []
 
@@ -135,9 +133,9 @@ def _variables(path: Path) -> np.ndarray | None:
                 found.append((shown.base + start, shown.base + end))
         return 1
 
-    own.dl_iterate_phdr(_Visit(visit), None)
+    process.dl_iterate_phdr(_Visit(visit), None)
     if len(found) != 1 or threads:
-        return None
+        return np.empty(0, np.uint64)
     first, last = found[0][0] // _WORD, -(-found[0][1] // _WORD)
     words = (ctypes.c_uint64 * (last - first)).from_address(first * _WORD)
     return np.frombuffer(words, np.uint64)

@@ -124,7 +124,7 @@ class Utterance(NamedTuple):
 
 def utterance(recipe: Recipe, split: str, index: int) -> Utterance:
     """Make utterance number ``index`` of a split."""
-    rng = np.random.default_rng([recipe.seed, _UTTERANCE, SPLITS.index(split), index])
+    rng = _generator(recipe.seed, _UTTERANCE, SPLITS.index(split), index)
     numbers = recipe.speaker_numbers(split)
     place = index % len(numbers) if recipe.recipe == "speakers" else rng.integers(len(numbers))
     speaker = numbers[int(place)]
@@ -205,3 +205,10 @@ def noises(seed: int) -> np.ndarray:
     """Return the noises (slopes, samples) that each recording's noise is mixed from."""
     rng = np.random.default_rng([seed, _NOISE])
     return augment.noise_bank(rng, _SLOPES, _BANK_SECONDS * RATE)
+
+
+def _generator(*seed: int) -> np.random.Generator:
+    """Return numpy's generator of a seed of several numbers."""
+    # The same seed as a list of Python's numbers, in half the time.
+    words = np.array(seed, np.uint32) if max(seed) < 1 << 32 else seed
+    return np.random.default_rng(words)
