@@ -138,4 +138,4 @@ def _variables(path: Path) -> np.ndarray:
         return np.empty(0, np.uint64)
     first, last = found[0][0] // _WORD, -(-found[0][1] // _WORD)
     words = (ctypes.c_uint64 * (last - first)).from_address(first * _WORD)
-    return np.frombuffer(words, np.uint64)
+    return np.ctypeslib.as_array(words)
