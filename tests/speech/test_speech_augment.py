@@ -50,7 +50,8 @@ def test_noise_from_a_bank_is_new_each_time(rng: np.random.Generator) -> None:
 
 
 def test_babble_mixes_talkers_equally_loud(rng: np.random.Generator) -> None:
-    clips = [speech_like(rng, 1.0) * loud for loud in (1.0, 100.0)]
+    clips = augment.equally_loud(speech_like(rng, 1.0) * loud for loud in (1.0, 100.0))
+    assert [augment.power(clip) for clip in clips] == pytest.approx([1, 1])
     noise = augment.babble(rng, clips, 3 * RATE, talkers=8)
     assert noise.shape == (3 * RATE,)
     assert augment.power(noise) == pytest.approx(1)

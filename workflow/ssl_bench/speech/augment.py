@@ -5,7 +5,7 @@ processors differ in the last bits of a transform, and in double precision such 
 too small to survive the rounding to 16 bits.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import reduce
 
 import numpy as np
@@ -15,14 +15,21 @@ from ssl_bench.speech.espeak import RATE
 
 _OCTAVES = 8
 _EQUALISER = 256  # taps
+_BINS = np.arange(_EQUALISER // 2 + 1) * (RATE / _EQUALISER)  # Hz
+_CENTRES = (RATE / 2) * 2.0 ** np.arange(1 - _OCTAVES, 1)  # Hz
+_WINDOW = np.hanning(_EQUALISER + 1)[:-1]
+_ROW = 2048  # samples
 _SMALLEST = 1e-12  # mean square under which a signal counts as silent
 
 
 def power(samples: np.ndarray) -> float:
     """Return the mean square."""
     samples = np.asarray(samples, dtype=np.float64)
-    # Not a dot product: BLAS would use threads, which wait for each other while processes compete.
-    return float(np.einsum("i,i->", samples, samples)) / len(samples)
+    # In rows: for a long dot product BLAS would use threads, which wait for each other while
+    # processes compete.
+    whole = len(samples) // _ROW * _ROW
+    rows, rest = samples[:whole].reshape(-1, _ROW), samples[whole:]
+    return float(np.vecdot(rows, rows).sum() + np.vecdot(rest, rest)) / len(samples)
 
 
 def coloured_noise(rng: np.random.Generator, count: int, slope: float) -> np.ndarray:
@@ -39,22 +46,26 @@ def coloured_noise(rng: np.random.Generator, count: int, slope: float) -> np.nda
     # Flat below 50 Hz, so that a steep slope does not end in a drift of the baseline.
     frequency = np.maximum(np.arange(bins) * (RATE / size / 50), 1)
     spectrum *= frequency ** (slope / (20 * np.log10(2)))
-    return _normalised(irfft(spectrum, size)[:count])
+    return _normalise(irfft(spectrum, size)[:count])
 
 
 def babble(
     rng: np.random.Generator, clips: Sequence[np.ndarray], count: int, talkers: int = 4
 ) -> np.ndarray:
-    """Mix random stretches of other people's speech, equally loud, to (count,) samples.
+    """Mix random stretches of other people's speech, made :func:`equally_loud`, to (count,).
 
     Returns:
         Noise of mean square 1.
     """
     mixed = np.zeros(count)
     for choice in rng.integers(len(clips), size=talkers):
-        clip = clips[choice]
-        mixed += _stretch(rng, clip, count) / np.sqrt(max(power(clip), _SMALLEST))
-    return _normalised(mixed)
+        mixed += _stretch(rng, clips[choice], count)
+    return _normalise(mixed)
+
+
+def equally_loud(clips: Iterable[np.ndarray]) -> tuple[np.ndarray, ...]:
+    """Scale clips to mean square 1."""
+    return tuple(_normalise(np.array(clip, dtype=np.float64)) for clip in clips)
 
 
 def noise_bank(rng: np.random.Generator, slopes: Sequence[float], count: int) -> np.ndarray:
@@ -71,7 +82,7 @@ def from_bank(rng: np.random.Generator, bank: np.ndarray, count: int) -> np.ndar
     share = rng.random()
     mixed = share * _stretch(rng, bank[first], count)
     mixed += (1 - share) * _stretch(rng, bank[second], count)
-    return _normalised(mixed)
+    return _normalise(mixed)
 
 
 def room(rng: np.random.Generator, seconds: float, direct: float) -> np.ndarray:
@@ -97,19 +108,16 @@ def equaliser(rng: np.random.Generator, depth: float = 6.0) -> np.ndarray:
 
 def equaliser_of(decibels: np.ndarray) -> np.ndarray:
     """Return the impulse response (linear phase) of gains in dB at 62.5, 125, … 8000 Hz."""
-    bins = np.arange(_EQUALISER // 2 + 1) * (RATE / _EQUALISER)
-    octaves = (RATE / 2) * 2.0 ** np.arange(1 - _OCTAVES, 1)
-    gains = np.interp(bins, octaves, 10 ** (decibels / 20))
-    return np.roll(irfft(gains), _EQUALISER // 2) * np.hanning(_EQUALISER + 1)[:-1]
+    response = irfft(np.interp(_BINS, _CENTRES, 10 ** (decibels / 20)))
+    half = _EQUALISER // 2
+    return np.concatenate((response[half:], response[:half])) * _WINDOW
 
 
 def filtered(samples: np.ndarray, *impulses: np.ndarray) -> np.ndarray:
     """Pass speech (n,) through impulse responses, at the same length."""
     if not impulses:
         return samples
-    from scipy.signal import fftconvolve  # slow to import, and a study is checked without it
-
-    return _convolved(samples, reduce(fftconvolve, impulses))
+    return _convolved(samples, reduce(_whole, impulses))
 
 
 def add_noise(samples: np.ndarray, noise: np.ndarray, snr: float) -> np.ndarray:
@@ -120,19 +128,25 @@ def add_noise(samples: np.ndarray, noise: np.ndarray, snr: float) -> np.ndarray:
     signal, disturbance = power(samples), power(noise)
     if signal < _SMALLEST or disturbance < _SMALLEST:
         raise ValueError(f"add_noise: silent input (mean squares {signal:g}, {disturbance:g})")
-    return samples + noise * np.sqrt(signal / disturbance * 10 ** (-snr / 10))
+    mixed = noise * np.sqrt(signal / disturbance * 10 ** (-snr / 10))
+    mixed += samples
+    return mixed
 
 
 def level(samples: np.ndarray, decibels: float, peak: float = 0.98) -> np.ndarray:
     """Scale to a root mean square in dB under full scale, less where the peak would be exceeded."""
     gain = 10 ** (decibels / 20) / np.sqrt(max(power(samples), _SMALLEST))
-    highest = float(np.max(np.abs(samples), initial=0.0))
+    highest = max(float(samples.max(initial=0.0)), -float(samples.min(initial=0.0)))
     return samples * min(gain, peak / max(highest, _SMALLEST))
 
 
 def quantised(samples: np.ndarray) -> np.ndarray:
     """Round [-1, 1] to int16."""
-    return np.clip(np.rint(samples * 32767), -32768, 32767).astype(np.int16)
+    scaled = samples * 32767
+    np.rint(scaled, out=scaled)
+    if len(scaled) and (scaled.max() > 32767 or scaled.min() < -32768):
+        np.clip(scaled, -32768, 32767, out=scaled)
+    return scaled.astype(np.int16)
 
 
 def _convolved(samples: np.ndarray, impulse: np.ndarray) -> np.ndarray:
@@ -142,7 +156,11 @@ def _convolved(samples: np.ndarray, impulse: np.ndarray) -> np.ndarray:
     stays in the cache.
     """
     count, reach = len(samples), len(impulse) - 1
+    # Two blocks are transformed at the price of one and a half; for a short sentence in a large
+    # room two fit just so.
+    half = next_fast_len(-(-count // 2) + reach, real=True)
     size = max(4096, 1 << (2 * reach).bit_length())
+    size = half if size > 8192 and half <= 24576 else size
     step = size - reach
     blocks = -(-count // step)
     padded = np.zeros((blocks - 1) * step + size)
@@ -150,6 +168,11 @@ def _convolved(samples: np.ndarray, impulse: np.ndarray) -> np.ndarray:
     spectra = rfft(np.lib.stride_tricks.sliding_window_view(padded, size)[::step], axis=1)
     spectra *= rfft(impulse, size)
     return irfft(spectra, size, axis=1, overwrite_x=True)[:, reach:].ravel()[:count]
+
+
+def _whole(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Convolve two impulse responses at full length."""
+    return _convolved(np.concatenate((first, np.zeros(len(second) - 1))), second)
 
 
 def _stretch(rng: np.random.Generator, clip: np.ndarray, count: int) -> np.ndarray:
@@ -160,5 +183,7 @@ def _stretch(rng: np.random.Generator, clip: np.ndarray, count: int) -> np.ndarr
     return clip[start : start + count]
 
 
-def _normalised(samples: np.ndarray) -> np.ndarray:
-    return samples / np.sqrt(max(power(samples), _SMALLEST))
+def _normalise(samples: np.ndarray) -> np.ndarray:
+    """Scale to mean square 1 in place."""
+    samples /= np.sqrt(max(power(samples), _SMALLEST))
+    return samples
