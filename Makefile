@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help reproduce paper-smoke test slurm-test lint clean clean-checkpoints
+.PHONY: help reproduce paper-smoke test slurm-test lint clean clean-checkpoints clean-states
 
 STUDY ?= config/mini.yaml
 CORES ?= all
@@ -28,6 +28,7 @@ help:
 	@echo 'make lint        ruff, mypy, snakefmt (snakemake --lint is one of the tests)'
 	@echo 'make clean       remove caches (not .venv, work/ or results/)'
 	@echo 'make clean-checkpoints  remove those of trainings in STUDY that are not done; says what it frees'
+	@echo 'make clean-states       remove hidden states of STUDY on disk (see config/README.md, cache); says what it frees'
 
 .venv/.stamp: constraints.txt pyproject.toml
 	@if [ -z '$(PYTHON)' ]; then \
@@ -78,3 +79,6 @@ clean:
 
 clean-checkpoints: .venv/.stamp
 	@.venv/bin/python -m ssl_bench checkpoints --study '$(STUDY)'
+
+clean-states: .venv/.stamp
+	@.venv/bin/python -m ssl_bench states --free --study '$(STUDY)'

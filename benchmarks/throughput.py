@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ from ssl_bench.recipe import Training
 from ssl_bench.runs import Joined, Run, Runs
 from ssl_bench.sampling import Batch as Rows
 from ssl_bench.steps import Desk
-from ssl_bench.training import Course, learn, padded
+from ssl_bench.training import Course, learn, padded, readings
 from ssl_bench.upstreams.transformers import TransformersUpstream
 
 RATES = (1e-4, 3e-4, 1e-3, 3e-3)
@@ -151,16 +151,20 @@ def time_ours(
     desk = Desk()
     courses = [Course(group, Training(order="shared"), [0], desk) for group in groups]
     ids = task.ids("train")
-    targets, counts = padded([task.target(name) for name in ids], device)
+    targets, lengths = padded([task.target(name) for name in ids], device)
     ends = np.cumsum([0, *(len(batch.waveforms) for batch in batches)])
     parts = [np.arange(a, b) for a, b in pairwise(ends)]
 
-    def step(number: int) -> None:
+    everywhere = torch.arange(len(ids))
+
+    def serve(number: int) -> Rows:
         rows = parts[number % len(parts)][None]
-        batch = Rows(rows, int(features.frames[rows].max()))
-        read = features.page(batch.rows)
-        place = torch.from_numpy(rows).to(device)
-        learn(courses, read, batch, task, targets, counts, place, 1.0)
+        return Rows(rows, int(features.frames[rows].max()))
+
+    served = readings(features, map(serve, count()), courses)
+
+    def step(number: int) -> None:
+        learn(courses, next(served), task, targets, lengths, everywhere, 1.0)
 
     def encode(number: int) -> None:
         features.page(parts[number % len(parts)])

@@ -7,8 +7,10 @@ import pytest
 import soundfile
 import torch
 
-from ssl_bench import corpus, features
+from ssl_bench import corpus, features, store
+from ssl_bench.errors import StudyError
 from ssl_bench.features import Features, choose, load_upstream, open_features
+from ssl_bench.reading import pack
 from ssl_bench.study import Study, parse
 
 CPU = torch.device("cpu")
@@ -46,6 +48,41 @@ def test_every_source_gives_the_same_batches(ready) -> None:
         assert torch.equal(lengths, other[1])
 
 
+@pytest.mark.parametrize("layers", [None, np.array([3, 1])])
+@pytest.mark.parametrize("crop", [None, 9])
+def test_crops_and_single_layers_are_the_same_from_every_source(ready, layers, crop) -> None:
+    rows = np.array([[5, 0, 38], [17, 24, 5]])
+    starts = None if crop is None else np.array([[2, 0, 4], [1, 3, 0]])
+    found = {}
+    for source in ("disk", "memory", "live"):
+        stream = opened(ready(cache=source))
+        found[source] = stream.batch(rows, crop or width_of(stream, rows), layers, starts)
+    states, lengths = found["disk"]
+    assert states.shape == (2, 4 if layers is None else 1, 3, crop or lengths.max(), 16)
+    assert torch.equal(states, found["memory"][0])
+    torch.testing.assert_close(states, found["live"][0], rtol=0.02, atol=0.02)
+    for other in found.values():
+        assert torch.equal(lengths, other[1])
+
+
+@pytest.mark.parametrize("layers", [None, np.array([3, 1])])
+@pytest.mark.parametrize("crop", [None, 9])
+def test_a_device_gathers_from_what_is_packed_as_the_host_does(ready, layers, crop) -> None:
+    stream = opened(ready(cache="disk"))
+    rows = np.array([[5, 0, 38], [17, 5, 5]])
+    starts = None if crop is None else np.array([[2, 0, 4], [1, 3, 2]])
+    width = crop or width_of(stream, rows)
+    held = stream.held(rows, width, starts)
+    wanted = pack(rows, held, starts, layers)
+    assert len(wanted.rows) == 4 + (crop is not None)  # row 5: once, or once a crop
+    flat = stream.staging(wanted)
+    wanted.read(stream.host, flat)
+    found = stream.unpack(wanted, flat, held, width, layers)
+    expected = stream.batch(rows, width, layers, starts)
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[1], expected[1])
+
+
 @pytest.mark.parametrize("source", ["disk", "live"])
 def test_padding_is_zero_and_frames_are_not(ready, source: str) -> None:
     stream = opened(ready(cache=source))
@@ -55,16 +92,6 @@ def test_padding_is_zero_and_frames_are_not(ready, source: str) -> None:
     for b, length in enumerate(lengths):
         assert (states[:, b, length:] == 0).all()
         assert states[:, b, :length].float().norm(dim=-1).min() > 0
-
-
-def test_what_an_interrupted_run_left_does_not_become_padding(ready, raw) -> None:
-    study = ready(cache="disk")
-    folder = study.features_dir("mini", "tones")
-    size = (folder / "states.bin").stat().st_size
-    (folder / ".states.partial").write_bytes(b"\x40" * size)
-    features.compute(study, "mini", "tones", CPU)
-    states, lengths = opened(study).batch(ROWS[:1], 200)
-    assert (states[:, 0, lengths[0] :] == 0).all()
 
 
 @pytest.mark.parametrize("source", ["disk", "live"])
@@ -110,6 +137,45 @@ def test_the_source_follows_from_the_size(raw) -> None:
     assert choose(study, int(0.9e9), "cpu") == "disk"
     assert choose(study, int(1.1e9), "cpu") == "live"
     assert choose(parse({**raw, "cache": "memory"}), int(1e15), "cpu") == "memory"
+
+
+def test_gpu_is_another_name_of_memory(raw) -> None:
+    study, other = parse({**raw, "cache": "gpu"}), parse({**raw, "cache": "memory"})
+    assert study.cache == "memory"
+    assert study == other
+    assert study.model_dump_json(exclude_unset=True) == other.model_dump_json(exclude_unset=True)
+    with pytest.raises(StudyError, match=r"cache: .*found 'ram'"):
+        parse({**raw, "cache": "ram"})
+
+
+def test_the_choice_is_printed_with_its_size_before_anything_is_encoded(
+    ready, monkeypatch, capsys
+) -> None:
+    class Encoded(Exception):
+        pass
+
+    def refuse(*_):
+        raise Encoded
+
+    monkeypatch.setattr(features, "encode", refuse)
+    with pytest.raises(Encoded):
+        ready(cache="auto", cache_gb=3)
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("mini on tones: 0.00 h, 4 × 16 in bf16, 0.10 MB → disk (work/_states/")
+    assert "; cache_gb: 3; 0.10 MB to write, " in line
+    ready(cache="auto", cache_gb=1e-5)
+    assert "→ live (cache_gb: 1e-05; encoded for every batch)" in capsys.readouterr().err
+
+
+def test_auto_encodes_every_batch_where_the_disk_has_no_room(ready, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(features, "room", lambda folder: 90_000)
+    monkeypatch.setattr(store, "room", lambda folder: 90_000)
+    assert opened(ready(cache="auto")).host is None
+    assert "→ live (0.10 MB to write, 0.09 MB free; " in capsys.readouterr().err
+    with pytest.raises(
+        StudyError, match=r"0\.10 MB of states are to be written, 0\.09 MB are free"
+    ):
+        ready(cache="disk")
 
 
 def test_the_digest_names_labels_recordings_and_weights(ready, raw, tone, tmp_path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ssl_bench import cells, features, fine_tuning, training
+from ssl_bench import cells, fine_tuning, training
 from ssl_bench.errors import StudyError
 from ssl_bench.planning import show, throughput, work
 from ssl_bench.planning.known import Hours
@@ -65,16 +65,12 @@ def train_group(stream, group):
         ("ks", "single_layer", {}, True),
     ],
 )
-def test_at_rate_zero_it_is_the_frozen_upstream(
-    tuned, monkeypatch, task, interface, said, normalize
-) -> None:
-    """In fp32: the frozen stream holds bf16 otherwise."""
-    monkeypatch.setattr(features, "STORED", torch.float32)
+def test_at_rate_zero_it_is_the_frozen_upstream(tuned, task, interface, said, normalize) -> None:
     said = {**LOOSE, "select": "dev_loss", "average": 2, **said}
     options = {"interfaces": {interface: {"layer": 2} if interface == "single_layer" else {}}}
     found = []
     for tuning in ({"learning_rate": 0}, None):
-        study = tuned(tuning, training=said, normalize=normalize, **options)
+        study = tuned(tuning, training=said, normalize=normalize, state_dtype="fp32", **options)
         stream, group = opened(study, task, interface)
         before = encoder_weights(group)
         history = pd.DataFrame(train_group(stream, group).history)
@@ -93,9 +89,12 @@ def range32() -> np.ndarray:
     return np.arange(24, 30)
 
 
-def test_probes_read_their_layer(tuned, monkeypatch) -> None:
-    monkeypatch.setattr(features, "STORED", torch.float32)
-    each = {"interfaces": {"single_layer": {"layer": "each"}}, "training": LOOSE}
+def test_probes_read_their_layer(tuned) -> None:
+    each = {
+        "interfaces": {"single_layer": {"layer": "each"}},
+        "training": LOOSE,
+        "state_dtype": "fp32",
+    }
     found = []
     for tuning in ({"learning_rate": 0}, None):
         stream, group = opened(tuned(tuning, **each), "ks", "single_layer", Run(0, 1e-2, layer=1))
@@ -293,11 +292,12 @@ def test_no_state_is_cached(tuned) -> None:
     study = tuned({"learning_rate": 1e-4}, cache="disk")
     folder = study.features_dir("mini", "tones")
     about = json.loads((folder / "features.json").read_text())
-    assert not (folder / "states.bin").exists()
+    assert not study.states_dir("").exists()
     frozen = tuned(None, cache="disk", name="frozen")
     other = json.loads((frozen.features_dir("mini", "tones") / "features.json").read_text())
     assert about.pop("source") == "live"
     assert other.pop("source") == "disk"
+    assert other.pop("store")
     assert about == other
 
 

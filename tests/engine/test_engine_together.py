@@ -13,6 +13,7 @@ from ssl_bench.errors import StudyError
 from ssl_bench.features import Features
 from ssl_bench.runs import Run
 from ssl_bench.sampling import training_batches
+from ssl_bench.steps import EagerStep
 from ssl_bench.study import Cell, Study
 
 MEASURED = ["seconds", "peak_memory_mb", "fingerprint", "study"]
@@ -67,13 +68,13 @@ def test_a_step_encodes_once_for_all_interfaces(ready, encoded) -> None:
 
 def test_a_shared_order_gives_all_seeds_the_batches_of_seed_zero(ready, monkeypatch) -> None:
     seen = []
-    real = training.Course.forward
+    real = training.Course.own
 
-    def watched(self, read, batch, read_once):
+    def watched(self, batch):
         seen.append(batch.rows)
-        return real(self, read, batch, read_once)
+        return real(self, batch)
 
-    monkeypatch.setattr(training.Course, "forward", watched)
+    monkeypatch.setattr(training.Course, "own", watched)
     keys = {"steps": 6, "batch_seconds": 4, "buckets": 2, "recipe": "none", "evaluations": 1}
     study = ready(seeds=3, training={**keys, "order": "shared"}, interfaces=["weighted_sum"])
     table = both(study)
@@ -111,14 +112,14 @@ def test_the_order_of_batches_is_part_of_what_determines_a_cell(ready) -> None:
 def test_a_lost_interface_leaves_the_others_whole(ready, monkeypatch) -> None:
     study = ready(cache="live")
     cells.sweep(study, "ks", "mini", "all")
-    real = training.Course.backward
+    real = EagerStep.backward
 
-    def broken(self, losses, gradient, rate):
+    def broken(self, gradient, rate):
         if type(self.runs.skeleton.interface).__name__ == "HConv":
             gradient = gradient * float("inf")
-        return real(self, losses, gradient, rate)
+        return real(self, gradient, rate)
 
-    monkeypatch.setattr(training.Course, "backward", broken)
+    monkeypatch.setattr(EagerStep, "backward", broken)
     with pytest.raises(StudyError, match="train ks mini hconv: the loss of seed 0 is not finite"):
         cells.run(study, "ks", "mini", "all")
     folder = study.pack_dir("ks", "mini", "all")
@@ -132,7 +133,7 @@ def test_what_is_trained_together_is_resumed_together(ready, monkeypatch) -> Non
     study = ready(name="killed", cache="live", interfaces=PROBED)
     cells.sweep(study, "ks", "mini", "all")
     monkeypatch.setenv("SSL_BENCH_CHECKPOINT_SECONDS", "0")
-    real, taken = training.Course.forward, []
+    real, taken = EagerStep.forward, []
 
     def killed(self, *arguments):
         taken.append(self)
@@ -140,7 +141,7 @@ def test_what_is_trained_together_is_resumed_together(ready, monkeypatch) -> Non
             raise KeyboardInterrupt
         return real(self, *arguments)
 
-    monkeypatch.setattr(training.Course, "forward", killed)
+    monkeypatch.setattr(EagerStep, "forward", killed)
     with pytest.raises(KeyboardInterrupt):
         cells.run(study, "ks", "mini", "all")
     cells.run(study, "ks", "mini", "all")

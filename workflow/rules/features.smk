@@ -18,7 +18,7 @@ rule features:
         gpu=GPU,
     params:
         study=str(study.resolved),
-        config=lambda w: (study.cache_of(w.upstream), study.normalize),
+        config=lambda w: study.stream_slice(w.upstream),
     shell:
         "OMP_NUM_THREADS={threads} python -m ssl_bench features --study {params.study:q}"
         " --upstream {wildcards.upstream} --corpus {wildcards.corpus} 2> {log:q}"

@@ -178,6 +178,18 @@ def checkpoints(study: StudyFile) -> None:
     free(made.checkpoints)
 
 
+@app.command()
+def states(
+    study: StudyFile,
+    free: Annotated[bool, typer.Option("--free", help="Remove them.")] = False,
+) -> None:
+    """Hash the states that a study keeps on disk, or remove them; print what each takes."""
+    made = _read(study)
+    from ssl_bench import states as kept
+
+    (kept.free if free else kept.verify)(made)
+
+
 @app.command(context_settings={"allow_interspersed_args": False})  # all is the command's
 def warm(
     command: Annotated[list[str], typer.Argument(help="A command, such as snakemake …")],

@@ -26,7 +26,7 @@ import SSL_Interface
 from ssl_bench import enlarging
 from ssl_bench.checkpoints import Checkpoints, discard
 from ssl_bench.corpus import make_task
-from ssl_bench.device import lease
+from ssl_bench.device import demand_bf16, lease
 from ssl_bench.errors import StudyError
 from ssl_bench.evaluation import evaluate_together
 from ssl_bench.features import Features, open_features
@@ -411,6 +411,8 @@ def _runs(stream: Stream, part: list[Run], make: Callable[[], Joined], training:
         "layer_weight_scale": training.layer_weight_scale,
         "autocast": training.precision == "bf16",
     }
+    if training.precision == "bf16":
+        demand_bf16(stream.device, "training.precision: bf16", "fp32")
     if isinstance(stream.features, Waveforms):
         return TunedRuns(part, make, stream.features, **options)
     return Runs(part, make, stream.device, stackable=stream.task.stackable, **options)

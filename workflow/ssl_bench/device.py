@@ -48,6 +48,27 @@ def slots() -> int:
     return int(value)
 
 
+def demand_bf16(device: torch.device, key: str, instead: str) -> None:
+    """Refuse what asks for bf16 on a GPU that only emulates it.
+
+    Args:
+        device: where it would run.
+        key: the key and value of the study that ask for it.
+        instead: the value that does not.
+
+    Raises:
+        StudyError: the device is a GPU older than compute capability 8.0.
+    """
+    if device.type != "cuda":
+        return
+    major, minor = torch.cuda.get_device_capability(device)
+    if major < 8:
+        raise StudyError(
+            f"{key}: {torch.cuda.get_device_name(device)} (compute capability {major}.{minor}) has "
+            f"no bf16, expected 8.0 or newer; use {instead}, another GPU or device: cpu"
+        )
+
+
 @contextmanager
 def lease(wanted: str) -> Iterator[torch.device]:
     """Hold one device until the block ends; wait in line while all are taken.

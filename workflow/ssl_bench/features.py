@@ -1,9 +1,9 @@
 """The stream of features: states of one upstream on one corpus, computed once, read many times.
 
-States are kept as one tensor of frames, ``(frames + 1, L, D)`` in bfloat16, whose last row is zero:
-a batch is one gather of rows, each a contiguous L × D block, and padding is the zero row. The
-tensor lives in the memory of the training device, or is memory-mapped from disk, or (``live``) is
-made anew for every batch from the waveforms; the reader cannot tell which.
+States are kept as frames, each a contiguous L × D block in the study's ``state_dtype``, those of an
+utterance side by side: a batch is a gather of them, and padding is zero. They lie in the memory of
+the training device, or in shards on disk (``store.py``), or (``live``) are made anew for every
+batch from the waveforms; the reader cannot tell which.
 
 With ``normalize: true`` in the study every state is layer-normed (no affine) before it is stored,
 so that no interface repeats it at every step; interfaces are then made with ``normalize=False``.
@@ -11,29 +11,54 @@ so that no interface repeats it at every step; interfaces are then made with ``n
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
-from typing import Literal
+import os
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from ssl_bench import registry
+import ssl_bench
 from ssl_bench.corpus import Corpus
-from ssl_bench.device import slots
-from ssl_bench.progress import say, track
-from ssl_bench.study import Study
+from ssl_bench.device import demand_bf16, slots
+from ssl_bench.encoding import (
+    DTYPES,
+    encode,
+    frames_of,
+    groups,
+    load_upstream,
+    waveforms,
+    weights_digest,
+)
+from ssl_bench.errors import StudyError
+from ssl_bench.fitting import fitting
+from ssl_bench.progress import amount, say, track
+from ssl_bench.reading import Held, Host, Packed, pack, padded
+from ssl_bench.store import ABOUT, Store, divide, room
+from ssl_bench.study import Source, Study
 from ssl_bench.upstreams.base import SAMPLE_RATE, Upstream
 
+__all__ = [
+    "STORED",
+    "Features",
+    "choose",
+    "compute",
+    "load_upstream",
+    "open_features",
+    "waveforms",
+    "weights_digest",
+]
+
 STORED = torch.bfloat16
-Source = Literal["memory", "disk", "live"]
-
-
-def load_upstream(study: Study, name: str, device: torch.device | str) -> Upstream:
-    """Load an upstream of a study onto a device."""
-    config = study.upstream_config(name)
-    return registry.load("upstreams", config.kind).load(config).to(device)
+"""The dtype of states where the study says nothing else."""
+SHARE = 0.4
+"""Of a job's part of a GPU's memory, that states may take."""
+LIBRARIES = ("torch", "torchaudio", "transformers", "s3prl")
+"""Whose versions are in the stamp of the disk cache."""
 
 
 def choose(study: Study, size: int, device: str) -> Source:
@@ -44,47 +69,136 @@ def choose(study: Study, size: int, device: str) -> Source:
     """
     if study.cache != "auto":
         return study.cache
-    if device == "cuda" and size <= 0.4 * torch.cuda.mem_get_info()[1] / slots():
+    if device == "cuda" and size <= SHARE * _gpu_memory():
         return "memory"
     return "disk" if size <= study.cache_gb * 1e9 else "live"
 
 
+def _gpu_memory() -> float:
+    return torch.cuda.mem_get_info()[1] / slots()
+
+
 def compute(study: Study, upstream: str, corpus: str, device: torch.device) -> None:
-    """The features stage: probe the sizes, choose a source, and write the disk cache if chosen.
+    """The features stage: probe the sizes, choose a source, and complete the disk cache if chosen.
 
     Writes ``features.json`` (L, D, frames of every utterance, source, bytes, a digest of labels,
-    recordings and encoder) and, for ``disk``, ``states.bin``.
+    recordings and encoder) and, for ``disk``, the shards that are not there yet.
+
+    Raises:
+        StudyError: the disk is full, or a GPU has no bf16.
     """
     folder = study.features_dir(upstream, corpus)
     folder.mkdir(parents=True, exist_ok=True)
     data = Corpus(study.corpus_dir(corpus))
+    dtype = _dtype(study, device)
     encoder = load_upstream(study, upstream, device)
     layers, dim = encoder.probe()
-    frames = _frames(encoder, data)
-    size = (int(frames.sum()) + 1) * layers * dim * STORED.itemsize
-    live = study.fine_tune_of(upstream) is not None
-    source = "live" if live else choose(study, size, device.type)
-    hours = data.table["samples"].sum() / SAMPLE_RATE / 3600
-    say(f"{upstream} on {corpus}: {hours:.2f} h, {layers} × {dim}, {size / 1e9:.2f} GB → {source}")
-    if source == "disk":
-        partial = folder / ".states.partial"
-        partial.unlink(missing_ok=True)  # what was written there would not be zero
-        flat = torch.from_file(
-            str(partial), shared=True, size=size // STORED.itemsize, dtype=STORED
-        ).view(-1, layers, dim)
-        rows = np.arange(len(frames))
-        _fill(flat, encoder, data, rows, frames, device, study.normalize)
-        partial.rename(folder / "states.bin")
-    about = {
+    frames = frames_of(encoder, data)
+    size = (int(frames.sum()) + 1) * layers * dim * dtype.itemsize
+    about: dict[str, Any] = {
         "layers": layers,
         "dim": dim,
         "stride": encoder.stride,
-        "source": source,
         "bytes": size,
         "digest": _digest(data, encoder),
         "frames": frames.tolist(),
     }
-    (folder / "features.json").write_text(json.dumps(about) + "\n")
+    samples = data.table["samples"].to_numpy()
+    order = groups(samples, device)
+    sizes = [int(frames[group].sum()) * layers * dim * dtype.itemsize for group in order]
+    key, stamp = _identity(study, upstream, data, encoder, device)
+    ends = np.cumsum(divide(sizes))
+    rows = [np.concatenate(order[a:b]) for a, b in zip([0, *ends], ends, strict=False)]
+    store = Store(study.states_dir(key), stamp, frames, rows, (layers, dim), dtype)
+
+    source, why = _place(study, upstream, store, size, device)
+    hours = samples.sum() / SAMPLE_RATE / 3600
+    shape = f"{layers} × {dim} in {study.state_dtype}"
+    say(f"{upstream} on {corpus}: {hours:.2f} h, {shape}, {amount(size)} → {source} ({why})")
+    if source == "disk":
+        _complete(store, encoder, data, device, study.normalize)
+        (store.folder / ABOUT).write_text(
+            json.dumps({"study": study.name, "upstream": upstream, "corpus": corpus, **stamp})
+        )
+        about["store"] = {"key": key, "stamp": stamp, "rows": [part.tolist() for part in rows]}
+    (folder / "states.bin").unlink(missing_ok=True)  # what versions before shards kept
+    partial = folder / f".features.{os.getpid()}"
+    partial.write_text(json.dumps({**about, "source": source}) + "\n")
+    partial.replace(folder / "features.json")
+
+
+def _place(
+    study: Study, upstream: str, store: Store, size: int, device: torch.device
+) -> tuple[Source, str]:
+    """Return where states are kept and, in a few words, why."""
+    if study.fine_tune_of(upstream) is not None:
+        return "live", "it is fine-tuned"
+    source = choose(study, size, device.type)
+    auto = study.cache == "auto"
+    said = f"cache: {study.cache}"
+    if source == "memory":
+        limit = f"{SHARE:.0%} of a job's {amount(_gpu_memory())}" if auto else said
+        return source, f"of the {device.type}; {limit}; encoded when a job starts"
+    if source == "live":
+        limit = f"cache_gb: {study.cache_gb:g}" if auto else said
+        return source, f"{limit}; encoded for every batch"
+    absent = sum(store.shards[number].size for number in store.faults())
+    free = room(store.folder)
+    limit = f"cache_gb: {study.cache_gb:g}" if auto else said
+    found = f"{amount(absent)} to write, {amount(free)} free"
+    if absent > free and auto:
+        return "live", f"{found}; encoded for every batch"
+    return source, f"{store.folder}; {limit}; {found}"
+
+
+def _dtype(study: Study, device: torch.device) -> torch.dtype:
+    if study.state_dtype == "bf16":
+        demand_bf16(device, "state_dtype: bf16", "fp16 or fp32")
+    return DTYPES[study.state_dtype]
+
+
+def _complete(
+    store: Store, encoder: Upstream, data: Corpus, device: torch.device, normalize: bool
+) -> None:
+    samples = data.table["samples"].to_numpy()
+
+    def split(rows: np.ndarray) -> list[np.ndarray]:
+        return [rows[group] for group in groups(samples[rows], device)]
+
+    def states(rows: np.ndarray) -> Tensor:
+        return encode(encoder, data, rows, device, normalize, store.dtype)
+
+    store.complete(split, states)
+
+
+def _identity(
+    study: Study, upstream: str, data: Corpus, encoder: Upstream, device: torch.device
+) -> tuple[str, dict[str, Any]]:
+    """Return the name of a disk cache, and its stamp: all that determines the states in it.
+
+    The name has what a study asks for; what may change under it is in the stamp alone, so that a
+    cache of another checkpoint or version is found, told and replaced, and not left behind.
+    """
+    heard = data.table[["samples", "crc32"]]
+    asked = {
+        "config": _hash(json.dumps(study.upstream_slice(upstream), sort_keys=True, default=str)),
+        "recordings": _hash(pd.util.hash_pandas_object(heard, index=False).to_numpy().tobytes()),
+        "normalize": study.normalize,
+        "dtype": study.state_dtype,
+        "computed": study.state_dtype if device.type == "cuda" else "fp32",
+    }
+    versions = {name: version(name) for name in LIBRARIES if find_spec(name)}
+    stamp = {
+        **asked,
+        "weights": weights_digest(encoder),
+        "ssl_bench": ssl_bench.__version__,
+        **versions,
+    }
+    return _hash(json.dumps(asked, sort_keys=True)), stamp
+
+
+def _hash(value: str | bytes) -> str:
+    return hashlib.sha256(value.encode() if isinstance(value, str) else value).hexdigest()[:16]
 
 
 @dataclass
@@ -99,6 +213,14 @@ class Features:
     _starts: Tensor
     _flat: Tensor | None
     _live: tuple[Upstream, Corpus, bool] | None
+    dtype: torch.dtype = field(default=STORED, kw_only=True)
+    host: Host | None = field(default=None, kw_only=True)
+    """What the host reads states from, where they are not in a GPU's memory."""
+
+    def __post_init__(self) -> None:
+        """States in the host's memory are read as those on disk are."""
+        if self._flat is not None and self._flat.device.type == "cpu":
+            self.host = Held(self._flat, self._starts)
 
     @property
     def seconds_per_frame(self) -> float:
@@ -122,31 +244,75 @@ class Features:
                 The states of a crop are those of the whole utterance.
 
         Returns:
-            states (L, B, T, D) or (R, L, B, T, D), bfloat16, zero beyond each utterance, and
-            lengths of the shape of ``rows``, both on the device.
+            states (L, B, T, D) or (R, L, B, T, D), in the study's ``state_dtype``,
+            zero beyond each utterance, and lengths of the shape of ``rows``, both on the device.
+
+        Raises:
+            StudyError: they do not fit in memory; says what would.
         """
-        if self._live:
-            flat, begins, unique = self._encode(rows)
-            lookup = np.searchsorted(unique, rows)
-        else:
-            assert self._flat is not None
-            flat, begins, lookup = self._flat, self._starts, rows
+        held = self.held(rows, width, starts)
+        with fitting(self, rows.shape, width, layer):
+            if self.host is not None and self.device.type == "cpu":
+                depth = self.layers if layer is None else 1
+                out = torch.empty(*rows.shape, width, depth, self.dim, dtype=self.dtype)
+                padded(self.host, rows, held, starts, layer, out)
+                return out.movedim(-2, -4), torch.from_numpy(held)
+            if self.host is not None:
+                wanted = pack(rows, held, starts, layer)
+                flat = self.staging(wanted)
+                wanted.read(self.host, flat)
+                return self.unpack(wanted, flat.to(self.device), held, width, layer)
+            if self._live:
+                flat, begins, unique = self._encode(rows)
+                lookup = np.searchsorted(unique, rows)
+            else:
+                assert self._flat is not None
+                flat, begins, lookup = self._flat, self._starts, rows
+            begin = begins[torch.from_numpy(np.ascontiguousarray(lookup)).to(self.device)]
+            if starts is not None:
+                begin = begin + torch.from_numpy(starts).to(self.device)
+            return self._gather(flat, begin, held, width, layer)
+
+    def held(self, rows: np.ndarray, width: int, starts: np.ndarray | None) -> np.ndarray:
+        """Return how many frames of each row a batch holds, in the shape of ``rows``."""
+        frames = self.frames[rows]
+        return frames if starts is None else np.minimum(frames - starts, width)
+
+    def staging(self, wanted: Packed, pinned: bool = False) -> Tensor:
+        """Return the host's memory for what a batch wants, zero at its end: (frames + 1, k, D)."""
+        depth = self.layers if wanted.layers is None else len(wanted.layers)
+        shape = (wanted.frames + 1, depth, self.dim)
+        flat = torch.empty(shape, dtype=self.dtype, pin_memory=pinned)
+        flat[-1] = 0
+        return flat
+
+    def unpack(
+        self,
+        wanted: Packed,
+        flat: Tensor,
+        held: np.ndarray,
+        width: int,
+        layer: np.ndarray | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the batch whose packed states, as :meth:`staging` has them, are on the device."""
+        if layer is not None and wanted.layers is not None:
+            layer = np.searchsorted(wanted.layers, layer)
+        begin = torch.from_numpy(wanted.begins).to(self.device)
+        return self._gather(flat, begin, held, width, layer)
+
+    def _gather(
+        self, flat: Tensor, begin: Tensor, held: np.ndarray, width: int, layer: np.ndarray | None
+    ) -> tuple[Tensor, Tensor]:
+        """Gather on the device; the last frame of ``flat`` is zero and stands for padding."""
         home = flat.device
-        index = torch.from_numpy(np.ascontiguousarray(lookup)).to(home)
-        held, begin = self.frames[rows], begins[index]
-        if starts is not None:
-            held = np.minimum(held - starts, width)
-            begin = begin + torch.from_numpy(starts).to(home)
         lengths = torch.from_numpy(np.ascontiguousarray(held)).to(home)
         offsets = torch.arange(width, device=home)
         place = begin.unsqueeze(-1) + offsets
         place = place.where(offsets < lengths.unsqueeze(-1), flat.shape[0] - 1)
         if layer is None:
-            states = flat[place].movedim(-2, -4)
-        else:
-            chosen = torch.from_numpy(layer).to(home).view(-1, 1, 1)
-            states = flat[place, chosen].unsqueeze(1)
-        return states.to(self.device), lengths.to(self.device)
+            return flat[place].movedim(-2, -4), lengths
+        chosen = torch.from_numpy(layer).to(home).view(-1, 1, 1)
+        return flat[place, chosen].unsqueeze(1), lengths
 
     @property
     def live(self) -> bool:
@@ -166,96 +332,118 @@ class Features:
         assert self._live is not None
         upstream, corpus, normalize = self._live
         unique = np.unique(rows)
-        frames = self.frames[unique]
-        flat = torch.zeros(
-            int(frames.sum()) + 1, self.layers, self.dim, dtype=STORED, device=self.device
+        flat, starts = _fill(
+            upstream, corpus, unique, self.frames, self.device, normalize, self.dtype, quiet=True
         )
-        _fill(flat, upstream, corpus, unique, frames, self.device, normalize, quiet=True)
-        return flat, _begin(frames, self.device), unique
+        return flat, starts, unique
 
 
 def open_features(study: Study, upstream: str, corpus: str, device: torch.device) -> Features:
-    """Open the stream that :func:`compute` prepared; for ``memory``, fill it now."""
-    folder = study.features_dir(upstream, corpus)
-    about = json.loads((folder / "features.json").read_text())
+    """Open the stream that :func:`compute` prepared; for ``memory``, fill it now.
+
+    A shard that is not whole, or of another stamp, is told and encoded anew.
+
+    Raises:
+        StudyError: shards are to be encoded anew, and the disk is full or the encoder another one.
+    """
+    dtype = _dtype(study, device)
+    about = json.loads((study.features_dir(upstream, corpus) / "features.json").read_text())
+    if about["source"] == "disk" and "store" not in about:
+        say(f"{upstream} on {corpus}: the disk cache is of a version before shards; encoded anew")
+        compute(study, upstream, corpus, device)
+        return open_features(study, upstream, corpus, device)
     frames = np.asarray(about["frames"])
-    layers, dim, source = about["layers"], about["dim"], about["source"]
-    shape = (int(frames.sum()) + 1, layers, dim)
-    flat, live = None, None
+    size, source = (about["layers"], about["dim"]), about["source"]
+    starts, flat, live, host = torch.empty(0), None, None, None
     if source == "disk":
-        count = shape[0] * layers * dim
-        flat = torch.from_file(str(folder / "states.bin"), size=count, dtype=STORED).view(shape)
-        if choose(study, about["bytes"], device.type) == "memory":
-            flat = flat.to(device)
+        store = open_store(study, about)
+        said = {"dtype": study.state_dtype, "normalize": study.normalize}
+        if said != (made := {key: about["store"]["stamp"][key] for key in said}):
+            raise StudyError(
+                f"{study.features_dir(upstream, corpus)}: states of {made}, expected {said}; run "
+                "the features stage again"
+            )
+        if store.faults():
+            _mend(study, upstream, corpus, device, store)
+        if device.type == "cuda" and choose(study, about["bytes"], device.type) == "memory":
+            flat, starts = store.lift(device), torch.from_numpy(store.starts).to(device)
+        else:
+            host = store.open()
+        where = "read from" if flat is None else "lifted onto the GPU from"
+        say(f"{upstream} on {corpus}: {amount(store.size)} of states {where} {store.folder}")
     else:
         data = Corpus(study.corpus_dir(corpus))
         encoder = load_upstream(study, upstream, device)
         if source == "live":
             live = (encoder, data, study.normalize)
         else:
-            flat = torch.zeros(shape, dtype=STORED, device=device)
             rows = np.arange(len(frames))
-            _fill(flat, encoder, data, rows, frames, device, study.normalize)
-    home = flat.device if flat is not None else device
-    return Features(layers, dim, about["stride"], frames, device, _begin(frames, home), flat, live)
+            flat, starts = _fill(encoder, data, rows, frames, device, study.normalize, dtype)
+    return Features(
+        *size, about["stride"], frames, device, starts, flat, live, dtype=dtype, host=host
+    )
 
 
-def _begin(frames: np.ndarray, device: torch.device) -> Tensor:
-    return torch.from_numpy(np.cumsum([0, *frames[:-1]])).to(device)
+def open_store(study: Study, about: dict[str, Any]) -> Store:
+    """Return the disk cache that a ``features.json`` names."""
+    named = about["store"]
+    return Store(
+        study.states_dir(named["key"]),
+        named["stamp"],
+        np.asarray(about["frames"]),
+        [np.asarray(rows) for rows in named["rows"]],
+        (about["layers"], about["dim"]),
+        DTYPES[named["stamp"]["dtype"]],
+    )
+
+
+def _mend(study: Study, upstream: str, corpus: str, device: torch.device, store: Store) -> None:
+    """Encode anew what is not whole, if the encoder is the one of the other shards."""
+    data = Corpus(study.corpus_dir(corpus))
+    encoder = load_upstream(study, upstream, device)
+    now = _identity(study, upstream, data, encoder, device)[1]
+    then = store.shards[0].stamp
+    other = [key for key in now if key != "computed" and now[key] != then.get(key)]
+    if other:
+        about = study.features_dir(upstream, corpus) / "features.json"
+        number, problem = next(iter(store.faults().items()))
+        raise StudyError(
+            f"{store.shards[number].path}: {problem}; not encoded anew, for {', '.join(other)} are "
+            f"not those of {about} any more; remove that file and start again"
+        )
+    _complete(store, encoder, data, device, study.normalize)
 
 
 def _fill(
-    flat: Tensor,
     encoder: Upstream,
     data: Corpus,
     rows: np.ndarray,
     frames: np.ndarray,
     device: torch.device,
     normalize: bool,
+    dtype: torch.dtype,
     quiet: bool = False,
-) -> None:
-    """Encode utterances, longest first in batches of equal audio, into ``flat``."""
-    starts = np.cumsum([0, *frames[:-1]])
-    budget = (800 if device.type == "cuda" else 40) * SAMPLE_RATE
-    samples = data.table["samples"].to_numpy()[rows]
-    batches: list[list[int]] = []
-    width = 0
-    for position in np.argsort(-samples, kind="stable"):
-        if not batches or (len(batches[-1]) + 1) * width > budget:
-            batches.append([])
-            width = samples[position]
-        batches[-1].append(int(position))
-    for positions in batches if quiet else track(batches, "encoding"):
-        states = encoder.packed(waveforms(data, rows[positions], device), normalize, STORED)
-        for p, own in zip(positions, states.split(frames[positions].tolist()), strict=True):
-            flat[starts[p] : starts[p] + len(own)] = own.to(flat.device)
-
-
-def waveforms(data: Corpus, rows: np.ndarray, device: torch.device) -> list[Tensor]:
-    """Return recordings as an encoder takes them, (samples,) float32 each; uploaded as one."""
-    read = [data.waveform(int(row)) for row in rows]
-    joined = torch.from_numpy(np.concatenate(read))
-    if device.type == "cuda":
-        joined = joined.pin_memory().to(device, non_blocking=True)
-    return list((joined.float() / 32767).split([len(wave) for wave in read]))
-
-
-def weights_digest(encoder: Upstream) -> str:
-    """Return the SHA-256 of an encoder's weights."""
-    digest = hashlib.sha256()
-    for key, value in sorted(encoder.state_dict().items()):
-        digest.update(key.encode())
-        digest.update(value.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+) -> tuple[Tensor, Tensor]:
+    """Encode utterances (N,) → their states and a row of zeros (frames + 1, L, D), starts (N,)."""
+    order = groups(data.table["samples"].to_numpy()[rows], device)
+    starts = np.empty(len(rows), dtype=np.int64)
+    flat: Tensor | None = None
+    at = 0
+    for group in order if quiet else track(order, "encoding"):
+        own = rows[group]
+        states = encode(encoder, data, own, device, normalize, dtype)
+        if flat is None:
+            total = int(frames[rows].sum())
+            flat = torch.empty(total + 1, *states.shape[1:], dtype=dtype, device=device)
+            flat[-1] = 0
+        flat[at : at + len(states)] = states
+        starts[group] = at + np.cumsum([0, *frames[own][:-1]])
+        at += len(states)
+    assert flat is not None
+    return flat, torch.from_numpy(starts).to(device)
 
 
 def _digest(data: Corpus, encoder: Upstream) -> str:
     """Name what a cell is trained on: the table, its checksums of the recordings, the weights."""
     rows = pd.util.hash_pandas_object(data.table, index=False).to_numpy()
     return hashlib.sha256(rows.tobytes() + weights_digest(encoder).encode()).hexdigest()[:16]
-
-
-def _frames(encoder: Upstream, data: Corpus) -> np.ndarray:
-    """Return every utterance's length in frames, by the encoder's own count."""
-    samples = data.table["samples"].to_numpy()
-    return np.asarray([encoder.frames(int(n)) for n in samples])

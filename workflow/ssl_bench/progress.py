@@ -29,6 +29,11 @@ def track(
             say(f"{label}: {done}{f' of {total}' if total else ''}{left}")
 
 
+def amount(size: float) -> str:
+    """Return a number of bytes as people read it."""
+    return f"{size / 1e9:,.2f} GB" if size >= 1e8 else f"{size / 1e6:,.2f} MB"
+
+
 def say(line: str) -> None:
     """Print one line to the log at once."""
     print(line, file=sys.stderr, flush=True)

@@ -22,6 +22,9 @@ OWN = ("training", "learning_rates", "interfaces", "job", "enlarge_by")
 """Keys of a task's entry that are the study's business, not the kind's."""
 UPSTREAMS_OWN = ("fine_tune", "interfaces")
 """The same of an upstream's entry."""
+Source = Literal["memory", "disk", "live"]
+"""Where hidden states are kept."""
+Cache = Literal["auto", "memory", "disk", "live"]
 NAME = r"^[a-z0-9][a-z0-9_.-]*$"
 
 
@@ -39,8 +42,9 @@ class Study(Strict):
     name: str = Field(pattern=NAME)
     title: str = ""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    cache: Literal["auto", "memory", "disk", "live"] = "auto"
+    cache: Cache = "auto"
     cache_gb: float = Field(50.0, gt=0)
+    state_dtype: Literal["bf16", "fp16", "fp32"] = "bf16"
     normalize: bool = True
     job: Literal["interface", "stream"] = "interface"
     seeds: tuple[Seed, ...] = Field(min_length=1)
@@ -60,6 +64,12 @@ class Study(Strict):
         if isinstance(value, int) and not isinstance(value, bool):
             return tuple(range(value))
         return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("cache", mode="before")
+    @classmethod
+    def _cache(cls, value: Any) -> Any:
+        """Read ``gpu`` as the memory of the training device, which it is on a GPU."""
+        return "memory" if value == "gpu" else value
 
     @field_validator("interfaces", mode="before")
     @classmethod
@@ -149,7 +159,7 @@ class Study(Strict):
             return None
         return _model(FineTune, entry["fine_tune"], f"upstreams.{upstream}.fine_tune")
 
-    def cache_of(self, upstream: str) -> Literal["auto", "memory", "disk", "live"]:
+    def cache_of(self, upstream: str) -> Cache:
         """Return where an upstream's states are kept: ``cache``, or nowhere while it is trained."""
         return self.cache if self.fine_tune_of(upstream) is None else "live"
 
@@ -199,6 +209,7 @@ class Study(Strict):
             {
                 "corpus": self.corpora[corpus],
                 "normalize": self.normalize,
+                **self._dtype_slice(),
                 "upstream": {**self.upstream_slice(upstream), **self._tuning_slice(upstream)},
                 "task": _without(self.tasks[task], *OWN),
                 **self._enlarged_slice(task),
@@ -211,6 +222,9 @@ class Study(Strict):
                 "seeds": self.seeds,
             }
         )
+
+    def _dtype_slice(self) -> dict[str, Any]:
+        return {} if self.state_dtype == "bf16" else {"state_dtype": self.state_dtype}
 
     def _enlarged_slice(self, task: str) -> dict[str, Any]:
         by = self.enlarge_by(task)
@@ -233,6 +247,10 @@ class Study(Strict):
     def upstream_slice(self, upstream: str) -> dict[str, Any]:
         """Return all that determines an upstream's states, before it is trained."""
         return _without(self.upstreams[upstream], *UPSTREAMS_OWN)
+
+    def stream_slice(self, upstream: str) -> tuple[Any, ...]:
+        """Return what beside the upstream determines what the features stage leaves."""
+        return (self.cache_of(upstream), self.normalize, *self._dtype_slice().values())
 
     def uses_gpu(self) -> bool:
         """Say whether jobs ask for a GPU: ``cuda``, or ``auto`` where the machine shows one.
@@ -270,6 +288,10 @@ class Study(Strict):
     def features_dir(self, upstream: str, corpus: str) -> Path:
         """One upstream's states of one corpus."""
         return self.work / "features" / upstream / corpus
+
+    def states_dir(self, key: str) -> Path:
+        """States on disk, which every study that asks for the same ones shares."""
+        return Path("work") / "_states" / key
 
     def pack_dir(self, task: str, upstream: str, pack: str) -> Path:
         """What one training job writes; each cell has a folder of its own in it."""

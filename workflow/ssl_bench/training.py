@@ -1,6 +1,6 @@
 """The loop: groups of stacked runs over one stream of features, selected on dev."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -13,6 +13,7 @@ from torch import Tensor
 from ssl_bench.checkpoints import Keeper
 from ssl_bench.evaluation import Scored, evaluate_together
 from ssl_bench.features import Features
+from ssl_bench.prefetch import Ready, prefetch
 from ssl_bench.progress import say, track
 from ssl_bench.recipe import Training
 from ssl_bench.runs import Runs
@@ -94,12 +95,10 @@ def train_together(
     }
     done = 0 if keeper is None else keeper.resume(changing, history)
     left = track(islice(batches, done, None), label, total=training.steps - done)
-    steps = enumerate(left, start=done + 1)
+    steps = enumerate(readings(features, left, courses), start=done + 1)
     last_mark = max((row["step"] for row in history), default=0)
-    for step, batch in steps if keeper is None else keeper.watch(steps):
-        read = features.page(batch.rows)
-        place = position[torch.from_numpy(batch.rows)].to(features.device)
-        learn(courses, read, batch, task, targets, target_lengths, place, _rate(training, step))
+    for step, reads in steps if keeper is None else keeper.watch(steps):
+        learn(courses, reads, task, targets, target_lengths, position, _rate(training, step))
         if step not in marks:
             continue
         scored = score(with_loss=training.select == "dev_loss")
@@ -126,45 +125,74 @@ def train_together(
     return trained
 
 
+def readings(
+    features: Features, batches: Iterable[Batch], courses: list["Course"]
+) -> Iterator[list[Ready]]:
+    """Yield for every batch what each group reads of it: its rows, states and lengths.
+
+    States of one group that lie on disk are read ahead. What several groups read is encoded once,
+    and gathered once where they read the same.
+    """
+    if len(courses) == 1:
+        (course,) = courses
+        for ready in prefetch(features, map(course.own, batches), course.layers):
+            yield [ready]
+        return
+    for batch in batches:
+        page = features.page(batch.rows)
+        once: dict[Any, tuple[Tensor, Tensor]] = {}
+        reads = []
+        for course in courses:
+            own = course.own(batch)
+            key = (
+                own.rows.shape,
+                own.rows.tobytes(),
+                course.layers is None or course.layers.tobytes(),
+            )
+            if key not in once:
+                once[key] = page.batch(own.rows, own.width, course.layers, own.starts)
+            reads.append((own, *once[key]))
+        yield reads
+
+
 def learn(
     courses: list["Course"],
-    read: Features,
-    batch: Batch,
+    reads: list[Ready],
     task: Task,
     targets: Tensor,
     target_lengths: Tensor,
-    place: Tensor,
+    position: Tensor,
     rate: float,
 ) -> None:
     """Take one step with all groups of runs.
 
     Args:
         courses: the groups.
-        read: the stream, holding the batch.
-        batch: rows (S, B), for each seed or all.
+        reads: what each of them reads.
         task: knows the loss.
         targets: (N, S_max) of all training utterances, padded.
         target_lengths: (N,).
-        place: (S, B), where the batch's utterances are among these.
+        position: where a row of the corpus table is among these.
         rate: scales all learning rates.
     """
-    read_once: dict[Any, tuple[Tensor, Tensor]] = {}
-    alike: dict[Any, list[tuple[Course, Tensor, Tensor]]] = {}
-    for course in courses:
-        outputs, lengths = course.forward(read, batch, read_once)
-        alike.setdefault((outputs.shape[1:], lengths.shape[1:]), []).append(
-            (course, outputs, lengths)
-        )
+    alike: dict[Any, list[tuple[Course, Tensor, Tensor, Tensor]]] = {}
+    for course, (batch, states, lengths) in zip(courses, reads, strict=True):
+        outputs, counts = course.step.forward(states, lengths)
+        rows = np.broadcast_to(batch.rows, (len(course.runs), batch.rows.shape[-1]))
+        place = position[torch.from_numpy(rows.copy())].flatten()
+        shape = outputs.shape[1:], counts.shape[1:]
+        alike.setdefault(shape, []).append((course, outputs, counts, place))
     for those in alike.values():  # a loss for all: CTC takes hardly longer for more utterances
-        own = torch.cat([course.pick(place) for course, *_ in those])
-        losses = partial(_losses, task, targets[own], target_lengths[own])
-        outputs = _joined([found for _, found, _ in those])
-        lengths = _joined([found for _, _, found in those])
-        found, gradient = differentiate(losses, outputs, lengths)
+        place = torch.cat([own for *_, own in those]).to(targets.device)
+        losses = partial(_losses, task, targets[place], target_lengths[place])
+        outputs = _joined([found for _, found, *_ in those])
+        counts = _joined([found for _, _, found, _ in those])
+        found, gradient = differentiate(losses, outputs, counts)
         sizes = [len(course.runs) for course, *_ in those]
         parts = zip(those, found.split(sizes), gradient.split(sizes), strict=True)
         for (course, *_), own_losses, own_gradient in parts:
-            course.backward(own_losses, own_gradient, rate)
+            course.loss += own_losses
+            course.step.backward(own_gradient, rate)
 
 
 def _joined(parts: list[Tensor]) -> Tensor:
@@ -184,38 +212,24 @@ class Course:
     def __init__(self, runs: Runs, training: Training, seeds: list[int], desk: Desk) -> None:
         self.runs, self.training = runs, training
         self.selection = Selection(runs, training.average)
-        self._step = make_step(runs, desk)
-        self._loss = torch.zeros(len(runs), device=runs.device)
-        self._layers = None
+        self.step = make_step(runs, desk)
+        self.loss = torch.zeros(len(runs), device=runs.device)
+        """Sum of each run's losses since the last mark."""
+        self.layers = None
         if runs.runs[0].layer is not None:
-            self._layers = np.array([run.layer for run in runs.runs])
+            self.layers = np.array([run.layer for run in runs.runs])
         self._seed = np.array([seeds.index(run.seed) if len(seeds) > 1 else 0 for run in runs.runs])
-        self._shared = self._layers is None and len(set(self._seed.tolist())) == 1
+        self._shared = self.layers is None and len(set(self._seed.tolist())) == 1
 
     def state(self) -> dict[str, Tensor]:
         """Return all tensors that training changes, as they are: none is a copy."""
-        return {**self.runs.state(), **self.selection.state(), "mean_loss": self._loss}
+        return {**self.runs.state(), **self.selection.state(), "mean_loss": self.loss}
 
-    def pick(self, place: Tensor) -> Tensor:
-        """Choose from something of each seed's utterances, (S, B), that of all runs, (R · B,)."""
-        return place[torch.from_numpy(self._seed).to(place.device)].flatten()
-
-    def forward(
-        self, read: Features, batch: Batch, read_once: dict[Any, tuple[Tensor, Tensor]]
-    ) -> tuple[Tensor, Tensor]:
-        """Return outputs (R, B, …) and lengths (R, B); what others read too is gathered once."""
+    def own(self, batch: Batch) -> Batch:
+        """Choose from the rows (S, B) of all seeds those of the runs, (R, B), or (B,) for all."""
         which: int | np.ndarray = int(self._seed[0]) if self._shared else self._seed
-        layers = None if self._layers is None else self._layers.tobytes()
-        key = (self._shared, self._seed.tobytes() if not self._shared else which, layers)
-        if key not in read_once:
-            starts = None if batch.starts is None else batch.starts[which]
-            read_once[key] = read.batch(batch.rows[which], batch.width, self._layers, starts)
-        return self._step.forward(*read_once[key])
-
-    def backward(self, losses: Tensor, gradient: Tensor, rate: float) -> None:
-        """Update the runs by the gradient of their losses (R,) for the outputs."""
-        self._loss += losses
-        self._step.backward(gradient, rate)
+        starts = None if batch.starts is None else batch.starts[which]
+        return Batch(batch.rows[which], batch.width, starts)
 
     def offer(
         self, value: np.ndarray, losses: np.ndarray | None, task: Task, step: int
@@ -231,8 +245,8 @@ class Course:
         self, step: int, value: np.ndarray, losses: np.ndarray | None, steps: int
     ) -> list[dict]:
         """Return the history's rows of a step, the mean loss being that of the last ``steps``."""
-        loss = (self._loss / steps).tolist()
-        self._loss.zero_()
+        loss = (self.loss / steps).tolist()
+        self.loss.zero_()
         rows = []
         for r, run in enumerate(self.runs.runs):
             row = {

@@ -9,8 +9,9 @@ from ssl_bench.planning.known import Hours, Size, corpus_hours, upstream_size
 from ssl_bench.study import Cell, Study
 
 RATE = 16_000
-SAMPLE_BYTES, STATE_BYTES, WEIGHT_BYTES = 2, 2, 2
-"""int16 waveforms, bfloat16 states, fine-tuned weights in half precision."""
+SAMPLE_BYTES, WEIGHT_BYTES = 2, 2
+"""int16 waveforms, fine-tuned weights in half precision."""
+STATE_BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
 GPU_SHARE = 0.4
 """Of a job's part of a GPU's memory: what ``features.choose`` lets the states take."""
 NOTEBOOKS = 3
@@ -46,11 +47,13 @@ class StreamPlan:
     """Whether ``auto`` prefers a GPU's memory where it is large enough."""
     tuned: bool = False
     """Whether the encoder is trained, so that its states are never kept."""
+    item: int = 2
+    """Bytes of one number of a state."""
 
     @property
     def bytes(self) -> float | None:
         """Bytes of the states."""
-        return states_bytes(self.size, self.hours)
+        return states_bytes(self.size, self.hours, self.item)
 
     @property
     def on_disk(self) -> float:
@@ -90,11 +93,11 @@ class Plan:
     jobs: dict[str, int]
 
 
-def states_bytes(size: Size | None, hours: Hours | None) -> float | None:
-    """Return the bytes of an upstream's states of so many hours."""
+def states_bytes(size: Size | None, hours: Hours | None, item: int) -> float | None:
+    """Return the bytes of an upstream's states of so many hours, ``item`` a number."""
     if size is None or hours is None:
         return None
-    return hours.total * 3600 * RATE / size.stride * size.layers * size.dim * STATE_BYTES
+    return hours.total * 3600 * RATE / size.stride * size.layers * size.dim * item
 
 
 def make(study: Study) -> Plan:
@@ -136,13 +139,14 @@ def _stream(
     place: Place | None
     cache = study.cache_of(upstream)
     auto = cache == "auto"
+    item = STATE_BYTES[study.state_dtype]
     if cache != "auto":
         place = cache
     else:
-        needed = states_bytes(size, hours)
+        needed = states_bytes(size, hours, item)
         place = None if needed is None else "disk" if needed <= study.cache_gb * 1e9 else "live"
     tuned = study.fine_tune_of(upstream) is not None
-    return StreamPlan(upstream, corpus, size, hours, place, auto and study.uses_gpu(), tuned)
+    return StreamPlan(upstream, corpus, size, hours, place, auto and study.uses_gpu(), tuned, item)
 
 
 def _cell(study: Study, cell: Cell, size: Size | None) -> CellPlan:

@@ -79,7 +79,7 @@ class Upstream(nn.Module, ABC):
         normalize: bool = False,
         dtype: torch.dtype = torch.bfloat16,
     ) -> Tensor:
-        """Encode for the stream of features, on a GPU by autocast to bfloat16.
+        """Encode for the stream of features, on a GPU by autocast to ``dtype``.
 
         Args:
             waveforms: as of :meth:`encode`.
@@ -89,8 +89,8 @@ class Upstream(nn.Module, ABC):
         Returns:
             states (N, L, D) of the N frames of all utterances, one after the other.
         """
-        half = waveforms[0].is_cuda
-        with torch.autocast(waveforms[0].device.type, torch.bfloat16, enabled=half):
+        half = waveforms[0].is_cuda and dtype is not torch.float32
+        with torch.autocast(waveforms[0].device.type, dtype if half else None, enabled=half):
             states, lengths = self(waveforms)
             if normalize:
                 states = F.layer_norm(states.float(), states.shape[-1:])

@@ -76,7 +76,7 @@ class TransformersUpstream(Upstream):
             position.layers = nn.ModuleList(MaskedConvInput(layer) for layer in position.layers)
             self._positional = list(position.layers)
         self._inputs = BlockInputs(parts.encoder.layers)
-        self._packed: Callable[[list[Tensor]], Tensor] | None = None
+        self._packed: tuple[torch.dtype, Callable[[list[Tensor]], Tensor]] | None = None
 
     def frames(self, samples: int) -> int:
         """See :meth:`Upstream.frames`: the arithmetic of unpadded convolutions."""
@@ -119,16 +119,17 @@ class TransformersUpstream(Upstream):
     ) -> Tensor:
         """See :meth:`Upstream.packed`; without padding where the family and the GPU allow it.
 
-        The weights are copied to bfloat16 at the first call: later changes are not seen.
+        The weights are copied to ``dtype`` at the first call: later changes are not seen.
         """
-        if self._packed is None and waveforms[0].is_cuda and packable(self.model.config):
+        half = waveforms[0].is_cuda and dtype is not torch.float32
+        if not half or not packable(self.model.config):
+            return super().packed(waveforms, normalize, dtype)
+        if self._packed is None or self._packed[0] is not dtype:
             from ssl_bench.upstreams._packed import PackedEncoder
 
-            self._packed = PackedEncoder(self.model, self.normalize)
-        if self._packed is None:
-            return super().packed(waveforms, normalize, dtype)
-        states = self._packed(waveforms)
-        return (F.layer_norm(states, states.shape[-1:]) if normalize else states).to(dtype)
+            self._packed = dtype, PackedEncoder(self.model, self.normalize, dtype)
+        states = self._packed[1](waveforms)
+        return F.layer_norm(states, states.shape[-1:]) if normalize else states
 
 
 def packable(config: Any) -> bool:
