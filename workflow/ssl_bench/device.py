@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 from ssl_bench.errors import StudyError
 from ssl_bench.lease import one_of
@@ -83,3 +84,10 @@ def lease(wanted: str) -> Iterator[torch.device]:
     with one_of(names, slots(), lambda: say(f"waiting for one of {len(names)} GPUs")) as index:
         torch.cuda.set_device(index)
         yield torch.device("cuda", index)
+
+
+def upload(values: Tensor, device: torch.device) -> Tensor:
+    """Copy from the host without waiting for what the GPU still has to do."""
+    if device.type != "cuda" or values.is_cuda:
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ssl_bench import registry
 from ssl_bench.corpus import Corpus
+from ssl_bench.device import upload
 from ssl_bench.errors import StudyError
 from ssl_bench.study import Study
 from ssl_bench.upstreams.base import SAMPLE_RATE, Upstream
@@ -31,9 +32,7 @@ def load_upstream(study: Study, name: str, device: torch.device | str) -> Upstre
 def waveforms(data: Corpus, rows: np.ndarray, device: torch.device) -> list[Tensor]:
     """Return recordings as an encoder takes them, (samples,) float32 each; uploaded as one."""
     read = [data.waveform(int(row)) for row in rows]
-    joined = torch.from_numpy(np.concatenate(read))
-    if device.type == "cuda":
-        joined = joined.pin_memory().to(device, non_blocking=True)
+    joined = upload(torch.from_numpy(np.concatenate(read)), device)
     return list((joined.float() / 32767).split([len(wave) for wave in read]))
 
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 import ssl_bench
 from ssl_bench.corpus import Corpus
-from ssl_bench.device import demand_bf16, slots
+from ssl_bench.device import demand_bf16, slots, upload
 from ssl_bench.encoding import (
     DTYPES,
     encode,
@@ -268,9 +268,9 @@ class Features:
             else:
                 assert self._flat is not None
                 flat, begins, lookup = self._flat, self._starts, rows
-            begin = begins[torch.from_numpy(np.ascontiguousarray(lookup)).to(self.device)]
+            begin = begins[upload(torch.from_numpy(np.ascontiguousarray(lookup)), self.device)]
             if starts is not None:
-                begin = begin + torch.from_numpy(starts).to(self.device)
+                begin = begin + upload(torch.from_numpy(starts), self.device)
             return self._gather(flat, begin, held, width, layer)
 
     def held(self, rows: np.ndarray, width: int, starts: np.ndarray | None) -> np.ndarray:
@@ -297,7 +297,7 @@ class Features:
         """Return the batch whose packed states, as :meth:`staging` has them, are on the device."""
         if layer is not None and wanted.layers is not None:
             layer = np.searchsorted(wanted.layers, layer)
-        begin = torch.from_numpy(wanted.begins).to(self.device)
+        begin = upload(torch.from_numpy(wanted.begins), self.device)
         return self._gather(flat, begin, held, width, layer)
 
     def _gather(
@@ -305,13 +305,13 @@ class Features:
     ) -> tuple[Tensor, Tensor]:
         """Gather on the device; the last frame of ``flat`` is zero and stands for padding."""
         home = flat.device
-        lengths = torch.from_numpy(np.ascontiguousarray(held)).to(home)
+        lengths = upload(torch.from_numpy(np.ascontiguousarray(held)), home)
         offsets = torch.arange(width, device=home)
         place = begin.unsqueeze(-1) + offsets
         place = place.where(offsets < lengths.unsqueeze(-1), flat.shape[0] - 1)
         if layer is None:
             return flat[place].movedim(-2, -4), lengths
-        chosen = torch.from_numpy(layer).to(home).view(-1, 1, 1)
+        chosen = upload(torch.from_numpy(layer), home).view(-1, 1, 1)
         return flat[place, chosen].unsqueeze(1), lengths
 
     @property
@@ -325,7 +325,7 @@ class Features:
             return self
         flat, begins, unique = self._encode(rows)
         starts = torch.zeros(len(self.frames), dtype=begins.dtype, device=begins.device)
-        starts[torch.from_numpy(unique).to(begins.device)] = begins
+        starts[upload(torch.from_numpy(unique), begins.device)] = begins
         return replace(self, _starts=starts, _flat=flat, _live=None)
 
     def _encode(self, rows: np.ndarray) -> tuple[Tensor, Tensor, np.ndarray]:
@@ -440,7 +440,7 @@ def _fill(
         starts[group] = at + np.cumsum([0, *frames[own][:-1]])
         at += len(states)
     assert flat is not None
-    return flat, torch.from_numpy(starts).to(device)
+    return flat, upload(torch.from_numpy(starts), device)
 
 
 def _digest(data: Corpus, encoder: Upstream) -> str:

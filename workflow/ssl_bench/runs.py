@@ -109,7 +109,7 @@ class Runs:
         """
         self.skeleton.train(training)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-            if not self.stackable:
+            if not self.stackable or len(self) == 1:
                 return self._looped(states, lengths, shared)
             axis = None if shared else 0
             outputs, out_lengths = torch.vmap(

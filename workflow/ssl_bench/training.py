@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ssl_bench.checkpoints import Keeper
+from ssl_bench.device import upload
 from ssl_bench.evaluation import Scored, evaluate_together
 from ssl_bench.features import Features
 from ssl_bench.prefetch import Ready, prefetch
@@ -183,7 +184,7 @@ def learn(
         shape = outputs.shape[1:], counts.shape[1:]
         alike.setdefault(shape, []).append((course, outputs, counts, place))
     for those in alike.values():  # a loss for all: CTC takes hardly longer for more utterances
-        place = torch.cat([own for *_, own in those]).to(targets.device)
+        place = upload(torch.cat([own for *_, own in those]), targets.device)
         losses = partial(_losses, task, targets[place], target_lengths[place])
         outputs = _joined([found for _, found, *_ in those])
         counts = _joined([found for _, _, found, _ in those])

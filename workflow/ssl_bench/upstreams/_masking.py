@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssl_bench.device import upload
+
 
 def conv_lengths(samples: Tensor, kernels: Sequence[int], strides: Sequence[int]) -> Tensor:
     """Return the frames left of (B,) samples after unpadded convolutions, (B,) int64."""
@@ -72,7 +74,7 @@ def pad(waveforms: list[Tensor], normalize: bool) -> tuple[Tensor, Tensor]:
 
     ``normalize`` gives each one zero mean and unit variance first (fairseq's ``F.layer_norm``).
     """
-    lengths = torch.tensor([len(w) for w in waveforms], device=waveforms[0].device)
+    lengths = upload(torch.tensor([len(w) for w in waveforms]), waveforms[0].device)
     if normalize:
         waveforms = [F.layer_norm(w, w.shape) for w in waveforms]
     return nn.utils.rnn.pad_sequence(waveforms, batch_first=True), lengths

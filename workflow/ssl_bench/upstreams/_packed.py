@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention.varlen import varlen_attn
 
+from ssl_bench.device import upload
 from ssl_bench.upstreams._add_norm import add_norm
 from ssl_bench.upstreams._masking import conv_lengths, frame_mask, pad
 
@@ -66,38 +67,37 @@ class PackedEncoder:
             (N, L, D) in ``dtype``: the frames of the first waveform, then those of the second, …
         """
         padded, samples = pad(waveforms, self.normalize)
-        lengths = conv_lengths(samples, self.kernels, self.strides)
         counts = [len(w) for w in waveforms]
         for kernel, stride in zip(self.kernels, self.strides, strict=True):
             counts = [(n - kernel) // stride + 1 for n in counts]
         with torch.autocast("cuda", enabled=False):
-            return self._encode(padded, samples, lengths, counts)
+            return self._encode(padded, samples, counts)
 
-    def _encode(
-        self, padded: Tensor, samples: Tensor, lengths: Tensor, counts: Sequence[int]
-    ) -> Tensor:
+    def _encode(self, padded: Tensor, samples: Tensor, counts: Sequence[int]) -> Tensor:
         x = self.first(padded, conv_lengths(samples, self.kernels[:1], self.strides[:1]))
         for convolution in self.convolutions:
             x = convolution(x)
-        ragged = min(counts) < x.shape[1]
-        valid = frame_mask(lengths, x.shape[1])
-        x = x[valid] if ragged else x.flatten(0, 1)  # (N, C)
+        frames = x.shape[1]
+        ragged = min(counts) < frames
+        kept = _places(counts, x.shape[1], x.device) if ragged else None
+        x = x.flatten(0, 1)
+        x = x if kept is None else x[kept]  # (N, C)
         if self.project_norm is not None:
             x = F.layer_norm(x, x.shape[-1:], *self.project_norm, self.eps)
         x = F.linear(x, *self.project)
-        total = self._positions(x, valid, ragged)  # (N, D) fp32
+        total = self._positions(x, kept, (len(counts), frames))  # (N, D) fp32
         states = x.new_empty(len(x), len(self.blocks) + 1, x.shape[1])
-        ends = F.pad(lengths.cumsum(0, dtype=torch.int32), (1, 0))
+        ends = upload(F.pad(torch.tensor(counts).cumsum(0).int(), (1, 0)), x.device)
         return self._blocks(total, states, ends, max(counts))
 
-    def _positions(self, x: Tensor, valid: Tensor, ragged: bool) -> Tensor:
+    def _positions(self, x: Tensor, kept: Tensor | None, sizes: tuple[int, int]) -> Tensor:
         """Add to the frames what the positional convolution says."""
         full = x
-        if ragged:
-            full = x.new_zeros(*valid.shape, x.shape[1])
-            full[valid] = x
-        found = self.position(full.view(*valid.shape, -1))
-        return x.float() + (found[valid] if ragged else found.flatten(0, 1))
+        if kept is not None:
+            full = x.new_zeros(sizes[0] * sizes[1], x.shape[1])
+            full[kept] = x
+        found = self.position(full.view(*sizes, -1)).flatten(0, 1)
+        return x.float() + (found if kept is None else found[kept])
 
     def _blocks(self, total: Tensor, states: Tensor, ends: Tensor, longest: int) -> Tensor:
         """Run the blocks on frames (N, D) fp32 and fill the states (N, L, D)."""
@@ -141,6 +141,12 @@ class PackedEncoder:
         mixed = varlen_attn(query, key, value, ends, ends, longest, longest)
         assert isinstance(mixed, Tensor)
         return F.linear(mixed.reshape(len(x), -1), *block.output)
+
+
+def _places(counts: Sequence[int], frames: int, device: torch.device) -> Tensor:
+    """Return where the frames that exist lie in a padded batch."""
+    begin = [torch.arange(n) + row * frames for row, n in enumerate(counts)]
+    return upload(torch.cat(begin), device)
 
 
 class _First:
