@@ -7,6 +7,7 @@ than one run's, since a single run of this size is bound by kernel launches.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +35,9 @@ class Joined(nn.Module):
 
     def forward(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """States (L, B, T, D), lengths (B,) → the head's outputs and their lengths."""
-        return self.head(self.interface(states.float(), lengths), lengths)
+        if not torch.is_autocast_enabled(states.device.type):
+            states = states.float()
+        return self.head(self.interface(states, lengths), lengths)
 
 
 class Runs:
@@ -84,8 +87,15 @@ class Runs:
         rates = torch.tensor([run.learning_rate for run in runs], device=device)
         self.layer_weight_scale = layer_weight_scale
         scales = [self.scale(name) for name in stacked]
-        scale = torch.cat([torch.full((n,), s) for n, s in zip(sizes, scales, strict=True)])
-        self._rates = rates[:, None] * scale.to(device)
+        parts = [torch.full((n,), s) for n, s in zip(sizes, scales, strict=True)]
+        self._run_rates, self._scale = rates, torch.cat(parts).to(device)
+        self._fused = device.type == "cuda" and find_spec("triton") is not None
+        if self._fused:
+            from ssl_bench._adam import prepare
+
+            prepare(self._flat.shape[1], weight_decay, decoupled, device)
+        else:
+            self._rates = rates[:, None] * self._scale
         self._first, self._second = torch.zeros_like(self._flat), torch.zeros_like(self._flat)
         self._steps = torch.zeros((), dtype=torch.float64, device=device)
 
@@ -162,6 +172,16 @@ class Runs:
         alive = self.alive[:, None]
         scale = (self.clip / (norm + 1e-6)).clamp(max=1.0)
         self._steps += 1
+        if self._fused:
+            from ssl_bench._adam import update_rows
+
+            rates = self._run_rates * rate
+            update_rows(
+                *(self._flat, grads, self._first, self._second, self._steps),
+                *(rates, self._scale, scale, self.alive),
+                *(self.weight_decay, self.decoupled),
+            )
+            return
         first_bias = 1 - 0.9**self._steps
         second_bias = (1 - 0.999**self._steps).sqrt()
         lr = self._rates * rate

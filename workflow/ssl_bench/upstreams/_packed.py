@@ -187,12 +187,18 @@ class _First:
         count = lengths[:, None].float()
         mean = (windows * own).sum(1) / count  # (B, taps)
         apart = (windows - mean[:, None]) * own
-        covariance = apart.transpose(1, 2) @ apart / count[..., None]
+        covariance = _products(apart) / count[..., None]
         weight = self.weight[:, : self.taps]
         variance = ((weight @ covariance) * weight).sum(-1)  # (B, C)
         gain, offset = self.affine
         scale = gain * torch.rsqrt(variance + self.eps)
         return scale, offset - scale * (mean @ weight.t())
+
+
+def _products(x: Tensor) -> Tensor:
+    """Return xᵀ x of (B, T, n), (B, n, n); long sums are cut up, to keep all of a GPU at work."""
+    whole = F.pad(x, (0, 0, 0, -x.shape[1] % 512)).unflatten(1, (-1, 512))
+    return (whole.transpose(2, 3) @ whole).sum(1)
 
 
 class _Convolution:
