@@ -37,7 +37,7 @@ from ssl_bench.encoding import (
 from ssl_bench.errors import StudyError
 from ssl_bench.fitting import fitting
 from ssl_bench.progress import amount, say, track
-from ssl_bench.reading import Held, Host, Packed, pack, padded
+from ssl_bench.reading import Held, Host, Packed, fresh, pack, padded
 from ssl_bench.store import ABOUT, Store, divide, room
 from ssl_bench.study import Source, Study
 from ssl_bench.upstreams.base import SAMPLE_RATE, Upstream
@@ -254,7 +254,7 @@ class Features:
         with fitting(self, rows.shape, width, layer):
             if self.host is not None and self.device.type == "cpu":
                 depth = self.layers if layer is None else 1
-                out = torch.empty(*rows.shape, width, depth, self.dim, dtype=self.dtype)
+                out = fresh((*rows.shape, width, depth, self.dim), self.dtype)
                 padded(self.host, rows, held, starts, layer, out)
                 return out.movedim(-2, -4), torch.from_numpy(held)
             if self.host is not None:

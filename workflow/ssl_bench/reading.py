@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from ssl_bench.shards import Reader, raw
+from ssl_bench.shards import SEEN_AS, Reader, raw
 
 
 class Host(Protocol):
@@ -48,6 +49,11 @@ class Stored:
     def read(self, row: int, first: int, layers: np.ndarray | None, out: np.ndarray) -> None:
         """See :class:`Host`."""
         self._readers[self._shard[row]].read(int(self._start[row]) + first, layers, out)
+
+
+def fresh(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Return new memory of the host; numpy asks for huge pages, which come faster, torch not."""
+    return torch.from_numpy(np.empty(shape, SEEN_AS[dtype.itemsize])).view(dtype)
 
 
 def padded(

@@ -11,10 +11,12 @@ import json
 import os
 import zlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,8 +27,8 @@ from ssl_bench.errors import StudyError
 FORMAT = 1
 """Is raised with every change of what a shard holds or of what it means."""
 PAGE = 4096
-CHUNK, LONGEST = 1 << 26, 1 << 20
-"""Bytes that are hashed at once, and that a header may have."""
+CHUNK = LONGEST = 1 << 20
+"""Bytes that are hashed at once, in memory that stays near; and that a header may have."""
 NAMES = {torch.bfloat16: "BF16", torch.float16: "F16", torch.float32: "F32"}
 """safetensors' names of dtypes."""
 SEEN_AS = {2: np.uint16, 4: np.uint32}
@@ -84,6 +86,8 @@ class Shard:
 class Writer:
     """Writes a shard beside its place and gives it its name when it is whole.
 
+    What was written is flushed to the disk by a thread while more comes.
+
     Raises:
         OSError: from every method; nothing half-written is left.
     """
@@ -92,14 +96,23 @@ class Writer:
         self.shard, self._checksum, self._written = shard, 0, 0
         self._partial = shard.path.with_suffix(".partial")
         self._file = self._partial.open("wb")
+        self._pool = ThreadPoolExecutor(1)
+        self._flushed = self._pool.submit(os.fdatasync, self._file.fileno())
         self._guarded(self._file.write, shard.header(0))
 
     def add(self, states: np.ndarray) -> None:
         """Write the next frames, (n, L, D), as :func:`raw` shows them."""
-        raw = memoryview(np.ascontiguousarray(states)).cast("B")  # type: ignore[arg-type]
-        self._checksum = zlib.crc32(raw, self._checksum)
-        self._written += len(raw)
-        self._guarded(self._file.write, raw)
+        new = memoryview(np.ascontiguousarray(states)).cast("B")  # type: ignore[arg-type]
+        self._checksum = zlib.crc32(new, self._checksum)
+        self._written += len(new)
+        self._guarded(self._add, new)
+
+    def _add(self, new: memoryview) -> None:
+        self._file.write(new)
+        if self._flushed.done():
+            self._flushed.result()  # an error is told once, to who flushes
+            self._file.flush()
+            self._flushed = self._pool.submit(os.fdatasync, self._file.fileno())
 
     def finish(self) -> None:
         """Flush to the disk and give the file its name."""
@@ -109,6 +122,8 @@ class Writer:
         self._guarded(self._finish)
 
     def _finish(self) -> None:
+        self._flushed.result()
+        self._pool.shutdown()
         self._file.seek(0)
         self._file.write(self.shard.header(self._checksum))
         self._file.flush()
@@ -123,6 +138,7 @@ class Writer:
 
     def abort(self) -> None:
         """Leave nothing."""
+        self._pool.shutdown()
         with suppress(OSError):  # what is still in its buffer does not fit on the disk, either
             self._file.close()
         self._partial.unlink(missing_ok=True)
@@ -174,10 +190,10 @@ def _read(header: bytes) -> tuple[dict[str, Any], str, int]:
     return json.loads(metadata["stamp"]), metadata["shard"], int(metadata["crc32"], 16)
 
 
-def _checksum(file: BinaryIO) -> int:
-    seen = 0
-    while chunk := file.read(CHUNK):
-        seen = zlib.crc32(chunk, seen)
+def _checksum(file: BufferedReader) -> int:
+    seen, chunk = 0, memoryview(bytearray(CHUNK))
+    while count := file.readinto(chunk):
+        seen = zlib.crc32(chunk[:count], seen)
     return seen
 
 

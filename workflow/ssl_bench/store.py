@@ -27,11 +27,13 @@ from torch import Tensor
 from ssl_bench.errors import StudyError
 from ssl_bench.progress import amount, say, track
 from ssl_bench.reading import Stored
-from ssl_bench.shards import CHUNK, FORMAT, Reader, Shard, Writer, fault, raw
+from ssl_bench.shards import FORMAT, Reader, Shard, Writer, fault, raw
 
 BYTES, MOST = 1 << 28, 256
 """A shard has 256 MiB, or more where there would be more than 256 shards; then it ends with the
 group of utterances that is encoded at once."""
+CHUNK = 1 << 26
+"""Bytes that are lifted at once."""
 SEEN, ABOUT = "seen.json", "about.json"
 """In a store's folder: which files were hashed; whose it is and its stamp, for a reader."""
 
