@@ -1,35 +1,17 @@
 """``python -m analysis collect|tables|figures|report|crate``: what the DAG's last rules call."""
 
-import sys
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ssl_bench.errors import StudyError
+from ssl_bench.command_line import run
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 TablesFolder = Annotated[Path, typer.Option("--tables", help="results/<study>/tables")]
 
 
-def one_line(command: Callable[..., None]) -> Callable[..., None]:
-    """Print a user's mistake as one line and exit with status 2."""
-
-    @wraps(command)
-    def run(*args: object, **options: object) -> None:
-        try:
-            command(*args, **options)
-        except StudyError as error:
-            print(f"error: {error}", file=sys.stderr)
-            raise typer.Exit(2) from None
-
-    return run
-
-
 @app.command("collect")
-@one_line
 def collect_command(
     study: Annotated[Path, typer.Option(help="the resolved study: work/<study>/study.json")],
 ) -> None:
@@ -40,7 +22,6 @@ def collect_command(
 
 
 @app.command("tables")
-@one_line
 def tables_command(
     tables: TablesFolder,
     out: Annotated[Path, typer.Option(help="folder for the comparison and the claims")],
@@ -72,7 +53,6 @@ def tables_command(
 
 
 @app.command("figures")
-@one_line
 def figures_command(
     tables: TablesFolder,
     out: Annotated[Path, typer.Option(help="folder for PNG, SVG and captions.json")],
@@ -90,7 +70,6 @@ def figures_command(
 
 
 @app.command("report")
-@one_line
 def report_command(
     tables: TablesFolder,
     figures: Annotated[Path, typer.Option(help="folder with the figures' PNG files")],
@@ -107,7 +86,6 @@ def report_command(
 
 
 @app.command("crate")
-@one_line
 def crate_command(
     results: Annotated[Path, typer.Option(help="results/<study>")],
 ) -> None:
@@ -118,4 +96,4 @@ def crate_command(
 
 
 if __name__ == "__main__":
-    app()
+    run(app, "python -m analysis")

@@ -17,7 +17,7 @@ from ssl_bench.study import from_snakemake, save
 DEFAULT = "config/mini.yaml"
 
 try:
-    study = from_snakemake(config, DEFAULT)
+    study = from_snakemake(config, DEFAULT, workflow.configfiles)
 except StudyError as error:
     sys.exit(f"error: {error}")
 
