@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.averages import average
+from ssl_bench.reading import csv_of, json_of, parquet_of
 
 CELL_TABLES = {"scores": "parquet", "layer_profile": "csv", "history": "csv"}
 PROFILE = ["task", "upstream", "interface", "seed", "layer", "weight", "norm", "share", "kind"]
@@ -21,7 +22,7 @@ def collect(study_file: Path) -> None:
         study_file: the resolved study (``work/<study>/study.json``).
 
     Raises:
-        FileNotFoundError: a cell of the grid has no ``metrics.json``.
+        StudyError: a cell of the grid lacks a file, or has one that cannot be read.
     """
     from ssl_bench.study import load
 
@@ -33,14 +34,14 @@ def collect(study_file: Path) -> None:
             for pack in study.packs(task, upstream):
                 folder = study.pack_dir(task, upstream, pack)
                 if study.sweep is not None:
-                    sweeps.append(pd.read_csv(folder / "sweep.csv"))
+                    sweeps.append(csv_of(folder / "sweep.csv"))
                 for interface in study.interfaces_in(task, upstream, pack):
                     cell = folder / interface
-                    about = json.loads((cell / "metrics.json").read_text())
+                    about = json_of(cell / "metrics.json")
                     rows += about["runs"]
                     versions.append(about["versions"])
                     for name, ending in CELL_TABLES.items():
-                        read = pd.read_parquet if ending == "parquet" else pd.read_csv
+                        read = parquet_of if ending == "parquet" else csv_of
                         frame = read(cell / f"{name}.{ending}")
                         if name == "scores":  # probes of single layers are not compared in pairs
                             frame = frame[frame["layer"].isna()]
@@ -48,6 +49,10 @@ def collect(study_file: Path) -> None:
                         frame.insert(0, "upstream", upstream)
                         frame.insert(0, "task", task)
                         found[name].append(frame)
+    similar = [
+        csv_of(study.work / "similarity" / f"{upstream}.{corpus}.csv")
+        for upstream, corpus in study.similarity.items()
+    ]
     out = study.results / "tables"
     out.mkdir(parents=True, exist_ok=True)
     results = pd.DataFrame(rows)
@@ -60,10 +65,6 @@ def collect(study_file: Path) -> None:
     _write(_stack(sweeps, SWEEP), out / "sweep.csv")
     _write(_stack(found["layer_profile"], PROFILE), out / "layer_profile.csv")
     _write(_stack(found["history"]), out / "history.csv")
-    similar = [
-        pd.read_csv(study.work / "similarity" / f"{upstream}.{corpus}.csv")
-        for upstream, corpus in study.similarity.items()
-    ]
     _write(_stack(similar, SIMILARITY), out / "similarity.csv")
     scores = _stack(found["scores"])
     for column in ("errors", "reference_length", "correct", "score", "label"):

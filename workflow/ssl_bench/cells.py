@@ -34,6 +34,7 @@ from ssl_bench.profiles import layer_profiles
 from ssl_bench.progress import say
 from ssl_bench.provenance import commit
 from ssl_bench.rates import chosen_rates
+from ssl_bench.reading import csv_of, json_of, parquet_of
 from ssl_bench.recipe import Training
 from ssl_bench.runs import Joined, Run, Runs
 from ssl_bench.sampling import evaluation_batches
@@ -75,7 +76,7 @@ def sweep(study: Study, task: str, upstream: str, pack: str) -> None:
             place = kept / f"{interface}.csv"
             cell = Cell(task, upstream, interface)
             stamp = _stamp(study, cell, {})
-            if not place.is_file() or pd.read_csv(place)["stamp"].iloc[0] != stamp:
+            if not _swept(place, stamp):
                 stream = stream or _open(study, task, upstream, device)
                 swept = _sweep_cell(stream, interface).assign(stamp=stamp)
                 kept.mkdir(parents=True, exist_ok=True)
@@ -255,7 +256,7 @@ def _result_rows(
 
 def _open(study: Study, task: str, upstream: str, device: torch.device) -> Stream:
     config = study.task_config(task)
-    table = pd.read_parquet(study.corpus_dir(config.corpus) / "table.parquet")
+    table = parquet_of(study.corpus_dir(config.corpus) / "table.parquet")
     made = make_task(study, task, table)
     rows = {name: row for row, name in enumerate(table["id"])}
     opened = open_features if study.fine_tune_of(upstream) is None else open_waveforms
@@ -375,12 +376,24 @@ def _stamp(study: Study, cell: Cell, chosen: dict[int | None, float]) -> str:
 def digest(study: Study, cell: Cell) -> str:
     """Return the digest of a cell's labels, recordings and encoder that the features stage left."""
     folder = study.features_dir(cell.upstream, study.tasks[cell.task]["corpus"])
-    return str(json.loads((folder / "features.json").read_text())["digest"])
+    return str(json_of(folder / "features.json")["digest"])
 
 
 def _finished(place: Path, stamp: str) -> bool:
     path = place / "metrics.json"
-    return path.is_file() and json.loads(path.read_text())["stamp"] == stamp
+    try:
+        return path.is_file() and json_of(path)["stamp"] == stamp
+    except StudyError as error:
+        say(f"{error}: trained anew")
+        return False
+
+
+def _swept(place: Path, stamp: str) -> bool:
+    try:
+        return place.is_file() and set(csv_of(place, ["stamp"])["stamp"]) == {stamp}
+    except StudyError as error:
+        say(f"{error}: swept anew")
+        return False
 
 
 def _versions() -> dict[str, str]:

@@ -23,6 +23,7 @@ from ssl_bench import registry
 from ssl_bench.corpus import Corpus
 from ssl_bench.device import slots
 from ssl_bench.progress import say, track
+from ssl_bench.reading import demand_size, json_of
 from ssl_bench.study import Study
 from ssl_bench.upstreams.base import SAMPLE_RATE, Upstream
 
@@ -161,15 +162,20 @@ class Features:
 
 
 def open_features(study: Study, upstream: str, corpus: str, device: torch.device) -> Features:
-    """Open the stream that :func:`compute` prepared; for ``memory``, fill it now."""
+    """Open the stream that :func:`compute` prepared; for ``memory``, fill it now.
+
+    Raises:
+        StudyError: a file of the features or of the corpus is not there, or not whole.
+    """
     folder = study.features_dir(upstream, corpus)
-    about = json.loads((folder / "features.json").read_text())
+    about = json_of(folder / "features.json")
     frames = np.asarray(about["frames"])
     layers, dim, source = about["layers"], about["dim"], about["source"]
     shape = (int(frames.sum()) + 1, layers, dim)
     flat, live = None, None
     if source == "disk":
         count = shape[0] * layers * dim
+        demand_size(folder / "states.bin", count * STORED.itemsize)
         flat = torch.from_file(str(folder / "states.bin"), size=count, dtype=STORED).view(shape)
         if choose(study, about["bytes"], device.type) == "memory":
             flat = flat.to(device)
