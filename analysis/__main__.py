@@ -1,11 +1,14 @@
 """``python -m analysis collect|tables|figures|report|crate``: what the DAG's last rules call."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ssl_bench.command_line import run
+
+if TYPE_CHECKING:
+    from analysis.tables import Tables
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 TablesFolder = Annotated[Path, typer.Option("--tables", help="results/<study>/tables")]
@@ -34,17 +37,26 @@ def tables_command(
     comparison_main.md has averages in place of their tasks; the others have every task.
     """
     from analysis import captions, claims, comparison, paper_tables, paper_verdicts
+    from analysis.code_versions import mixed
     from analysis.evidence import Evidence
     from analysis.folding import fold
     from analysis.tables import load
+    from ssl_bench.progress import say
 
     study = load(tables)
+    note = mixed(study.results)
+    if note:
+        say(f"warning: {note}")
+
+    def caption(of: "Tables") -> str:
+        return " ".join(filter(None, (captions.caption("comparison", of), note)))
+
     evidence = Evidence(study, resamples, seed)
     table = comparison.compare(study, evidence)
-    paths = comparison.write(table, out, captions.caption("comparison", study))
+    paths = comparison.write(table, out, caption(study))
     folded = fold(study)
     main = table if folded is study else comparison.compare(folded, evidence)
-    paths += comparison.write_main(main, folded, out, captions.caption("comparison", folded))
+    paths += comparison.write_main(main, folded, out, caption(folded))
     paths += claims.write(claims.claims(study, evidence), out, captions.caption("claims", study))
     verdicts = paper_verdicts.claims(evidence)
     paths += paper_verdicts.write(verdicts, out, captions.caption("paper_claims", study))

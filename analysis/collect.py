@@ -7,6 +7,8 @@ from typing import Any
 import pandas as pd
 
 from analysis.averages import average
+from analysis.code_versions import code, mixed
+from ssl_bench.progress import say
 from ssl_bench.reading import csv_of, json_of, parquet_of
 
 CELL_TABLES = {"scores": "parquet", "layer_profile": "csv", "history": "csv"}
@@ -56,6 +58,8 @@ def collect(study_file: Path) -> None:
     out = study.results / "tables"
     out.mkdir(parents=True, exist_ok=True)
     results = pd.DataFrame(rows)
+    if note := mixed(results):
+        say(f"warning: {note}")
     _write(results, out / "results.csv")
     (out / "averages.csv").unlink(missing_ok=True)  # an earlier form of the study may have had it
     if study.averages:
@@ -79,7 +83,7 @@ def provenance(
     """Return where a study's numbers came from.
 
     Commits, devices and versions are lists: more than one means that cells were not all trained by
-    the same code on the same machine.
+    the same code on the same machine. ``code`` has the number of cells of each version.
     """
     known = {name for found in versions for name in found}
     return {
@@ -87,6 +91,7 @@ def provenance(
         "runs": len(results),
         "training_seconds": round(float(results["seconds"].sum()), 1),
         "git_commits": sorted(results["git_commit"].unique()),
+        "code": code(results),
         "devices": sorted(results["device"].unique()),
         "versions": {
             name: sorted({found[name] for found in versions if name in found})

@@ -26,7 +26,7 @@ def run(app: typer.Typer, program: str, arguments: Sequence[str] | None = None) 
         _leave(str(error))
     except _USAGE as error:
         _leave(_wrong_usage(error, program))
-    sys.exit(status)
+    sys.exit(status or 0)
 
 
 def _leave(line: str) -> None:
