@@ -26,13 +26,14 @@ from ssl_bench import enlarging
 from ssl_bench.checkpoints import Checkpoints, discard
 from ssl_bench.corpus import make_task
 from ssl_bench.device import lease
+from ssl_bench.energy import Meter
 from ssl_bench.errors import StudyError
 from ssl_bench.evaluation import evaluate
 from ssl_bench.features import Features, open_features
 from ssl_bench.fine_tuning import TunedRuns, Waveforms, open_waveforms
 from ssl_bench.profiles import layer_profiles
 from ssl_bench.progress import say
-from ssl_bench.provenance import commit
+from ssl_bench.provenance import commit, hardware
 from ssl_bench.rates import chosen_rates
 from ssl_bench.reading import csv_of, json_of, parquet_of
 from ssl_bench.recipe import Training
@@ -151,6 +152,7 @@ def run(study: Study, task: str, upstream: str, pack: str) -> None:
 def _train_cell(stream: Stream, cell: Cell, place: Path, chosen: dict[int | None, float]) -> None:
     began = time.monotonic()
     study, task, device = stream.study, stream.task, stream.device
+    meter = Meter(device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     runs = [
@@ -204,6 +206,8 @@ def _train_cell(stream: Stream, cell: Cell, place: Path, chosen: dict[int | None
                 "stamp": _stamp(study, cell, chosen),
                 "config": json.loads(study.slice(*cell)),
                 "versions": _versions(),
+                "hardware": hardware(),
+                "energy_joules": meter.joules(),
                 **({"enlarged": enlarged._asdict()} if enlarged else {}),
                 "runs": rows,
             },
