@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from analysis.tables import Tables
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+CaptionsFolder = Annotated[
+    Path | None, typer.Option("--captions", help="folder for captions, for Snakemake's report")
+]
 TablesFolder = Annotated[Path, typer.Option("--tables", help="results/<study>/tables")]
 
 
@@ -30,13 +33,21 @@ def tables_command(
     out: Annotated[Path, typer.Option(help="folder for the comparison and the claims")],
     resamples: Annotated[int, typer.Option(min=100, help="bootstrap resamples")] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="of the bootstrap")] = 0,
+    captions_folder: CaptionsFolder = None,
 ) -> None:
     """Write comparison.{csv,md,tex}, comparison_main.md, claims.{csv,md} and paper_claims.{csv,md}.
 
     And table1 … table4.{csv,md,tex}: those of the paper that the study has cells of.
     comparison_main.md has averages in place of their tasks; the others have every task.
     """
-    from analysis import captions, claims, comparison, paper_tables, paper_verdicts
+    from analysis import (
+        captions,
+        claims,
+        comparison,
+        paper_tables,
+        paper_verdicts,
+        restructured,
+    )
     from analysis.code_versions import mixed
     from analysis.evidence import Evidence
     from analysis.folding import fold
@@ -61,6 +72,11 @@ def tables_command(
     verdicts = paper_verdicts.claims(evidence)
     paths += paper_verdicts.write(verdicts, out, captions.caption("paper_claims", study))
     paths += paper_tables.write(study, out)
+    if captions_folder is not None:
+        texts = {name: captions.caption(name, study) for name in captions.TABLES}
+        texts |= {"comparison": caption(study)}
+        texts |= paper_tables.captions(study)
+        paths += restructured.write(texts, captions_folder)
     print("\n".join(map(str, paths)))
 
 
@@ -72,13 +88,19 @@ def figures_command(
     upstream: Annotated[
         str | None, typer.Option(help="for figures of one upstream (default: the main encoder)")
     ] = None,
+    captions_folder: CaptionsFolder = None,
 ) -> None:
     """Write every figure as PNG (200 dpi) and SVG."""
-    from analysis import figures
+    from analysis import captions, figures, restructured
     from analysis.folding import fold
     from analysis.tables import load
 
-    print("\n".join(map(str, figures.write(fold(load(tables)), out, only or (), upstream))))
+    study = fold(load(tables))
+    paths = figures.write(study, out, only or (), upstream)
+    if captions_folder is not None:
+        texts = {name: captions.caption(name, study, upstream) for name in only or figures.FIGURES}
+        paths += restructured.write(texts, captions_folder)
+    print("\n".join(map(str, paths)))
 
 
 @app.command("report")

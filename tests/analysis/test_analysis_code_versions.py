@@ -1,4 +1,4 @@
-"""Cells of several commits in one table are flagged where the table is made and where it is shown."""
+"""Cells of several commits in one table are flagged where it is made and where it is shown."""
 
 import json
 
@@ -28,8 +28,8 @@ def two(small_frames):
 
 
 def tables(folder) -> int:
+    options = ["--tables", str(folder), "--out", str(folder), "--resamples", "100"]
     with pytest.raises(SystemExit) as end:
-        options = ["--tables", str(folder), "--out", str(folder), "--resamples", "100"]
         run(analysis.app, "python -m analysis", ["tables", *options])
     return end.value.code
 

@@ -32,7 +32,8 @@ class Meter:
     """
 
     def __init__(self, device: torch.device, nvml: Any | None = None) -> None:
-        self._nvml, self._handle = None, ctypes.c_void_p()
+        self._nvml: Any | None = None
+        self._handle = ctypes.c_void_p()
         if device.type == "cuda":
             uuid = str(torch.cuda.get_device_properties(device).uuid).removeprefix("GPU-")
             self._open(f"GPU-{uuid}", nvml or library())
