@@ -38,7 +38,7 @@ class Measured(NamedTuple):
 
 
 def study(cells: int) -> dict[str, Any]:
-    """Return a study of so many cells, 10 tasks × 5 interfaces × upstreams, a sweep and a training each."""
+    """Return a study of so many cells: 10 tasks × 5 interfaces × upstreams, with a sweep."""
     upstreams, rest = divmod(cells, TASKS * len(INTERFACES))
     if rest or not upstreams:
         raise SystemExit(f"--cells: a multiple of {TASKS * len(INTERFACES)}, found {cells}")
@@ -93,7 +93,7 @@ def snakemake(folder: Path, environment: dict[str, str], *options: str) -> tuple
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cells", type=int, nargs="+", default=[50, 200])
+    parser.add_argument("--cells", type=int, nargs="+", default=[50, 200, 1000])
     parser.add_argument("--cores", type=int, default=2)
     arguments = parser.parse_args()
     cores = ("--cores", str(arguments.cores))

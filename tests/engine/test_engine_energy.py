@@ -1,4 +1,4 @@
-"""The energy counter of a GPU, with a driver that is made up: what it says, and that it may lack."""
+"""The energy counter of a GPU, with a driver that is made up: what it says, what it may lack."""
 
 import ctypes
 from types import SimpleNamespace
