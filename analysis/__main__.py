@@ -129,5 +129,10 @@ def crate_command(
     print(write(results))
 
 
+def main(arguments: list[str] | None = None) -> None:
+    """Run; a user's mistake is one line and exit status 2."""
+    run(app, "python -m analysis", arguments)
+
+
 if __name__ == "__main__":
-    run(app, "python -m analysis")
+    main()

@@ -5,11 +5,10 @@ import json
 import pandas as pd
 import pytest
 
-from analysis import __main__ as analysis
+from analysis.__main__ import main
 from analysis.code_versions import code, mixed
 from analysis.report import report
 from analysis.tables import load
-from ssl_bench.command_line import run
 
 LINE = (
     "Mixed code: the cells were trained by 2 versions of the code: "
@@ -30,7 +29,7 @@ def two(small_frames):
 def tables(folder) -> int:
     options = ["--tables", str(folder), "--out", str(folder), "--resamples", "100"]
     with pytest.raises(SystemExit) as end:
-        run(analysis.app, "python -m analysis", ["tables", *options])
+        main(["tables", *options])
     return end.value.code
 
 

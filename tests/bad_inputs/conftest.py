@@ -11,7 +11,6 @@ from bad_inputs import house
 
 from analysis import __main__ as analysis
 from ssl_bench import __main__ as ssl_bench
-from ssl_bench.command_line import run
 
 
 def call(command: str) -> int:
@@ -19,7 +18,7 @@ def call(command: str) -> int:
     package, arguments = house.words(command)
     program = {"ssl_bench": ssl_bench, "analysis": analysis}[package]
     with pytest.raises(SystemExit) as end:
-        run(program.app, f"python -m {package}", arguments)
+        program.main(arguments)
     sys.stdout.flush()
     return int(end.value.code or 0)
 
