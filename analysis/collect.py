@@ -9,7 +9,7 @@ import pandas as pd
 from analysis.averages import average
 from analysis.code_versions import code, mixed
 from ssl_bench.progress import say
-from ssl_bench.reading import csv_of, json_of, parquet_of
+from ssl_bench.read_back import csv_of, json_of, parquet_of
 
 CELL_TABLES = {"scores": "parquet", "layer_profile": "csv", "history": "csv"}
 PROFILE = ["task", "upstream", "interface", "seed", "layer", "weight", "norm", "share", "kind"]

@@ -35,7 +35,7 @@ from ssl_bench.profiles import layer_profiles
 from ssl_bench.progress import say
 from ssl_bench.provenance import commit, hardware
 from ssl_bench.rates import chosen_rates
-from ssl_bench.reading import csv_of, json_of, parquet_of
+from ssl_bench.read_back import csv_of, json_of, parquet_of
 from ssl_bench.recipe import Training
 from ssl_bench.runs import Joined, Run, Runs
 from ssl_bench.sampling import evaluation_batches

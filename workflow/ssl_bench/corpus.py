@@ -20,7 +20,7 @@ from ssl_bench.corpora._recordings import some
 from ssl_bench.corpora.base import SPLITS, table
 from ssl_bench.errors import StudyError
 from ssl_bench.progress import say, track
-from ssl_bench.reading import demand_size, parquet_of
+from ssl_bench.read_back import demand_size, parquet_of
 from ssl_bench.study import Study
 from ssl_bench.tasks.base import Task
 from ssl_bench.upstreams.base import SAMPLE_RATE

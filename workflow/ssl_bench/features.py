@@ -23,7 +23,7 @@ from ssl_bench import registry
 from ssl_bench.corpus import Corpus
 from ssl_bench.device import slots
 from ssl_bench.progress import say, track
-from ssl_bench.reading import demand_size, json_of
+from ssl_bench.read_back import demand_size, json_of
 from ssl_bench.study import Study
 from ssl_bench.upstreams.base import SAMPLE_RATE, Upstream
 

@@ -24,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from ssl_bench import registry
 from ssl_bench.corpus import Corpus
 from ssl_bench.features import Features, load_upstream, waveforms
-from ssl_bench.reading import json_of
+from ssl_bench.read_back import json_of
 from ssl_bench.recipe import FineTune
 from ssl_bench.runs import Joined, Run, Runs
 from ssl_bench.study import Study

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from ssl_bench.errors import StudyError
-from ssl_bench.reading import csv_of
+from ssl_bench.read_back import csv_of
 from ssl_bench.study import Study
 
 COLUMNS = ("task", "upstream", "interface", "layer", "learning_rate")

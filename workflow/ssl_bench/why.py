@@ -8,7 +8,7 @@ from ssl_bench.cells import digest
 from ssl_bench.errors import StudyError, suggest
 from ssl_bench.provenance import commit
 from ssl_bench.rates import chosen_rates
-from ssl_bench.reading import json_of
+from ssl_bench.read_back import json_of
 from ssl_bench.study import Cell, Study
 
 ABSENT = "nothing"
