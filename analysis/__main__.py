@@ -1,35 +1,23 @@
 """``python -m analysis collect|tables|figures|report|crate``: what the DAG's last rules call."""
 
-import sys
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ssl_bench.errors import StudyError
+from ssl_bench.command_line import run
+
+if TYPE_CHECKING:
+    from analysis.tables import Tables
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+CaptionsFolder = Annotated[
+    Path | None, typer.Option("--captions", help="folder for captions, for Snakemake's report")
+]
 TablesFolder = Annotated[Path, typer.Option("--tables", help="results/<study>/tables")]
 
 
-def one_line(command: Callable[..., None]) -> Callable[..., None]:
-    """Print a user's mistake as one line and exit with status 2."""
-
-    @wraps(command)
-    def run(*args: object, **options: object) -> None:
-        try:
-            command(*args, **options)
-        except StudyError as error:
-            print(f"error: {error}", file=sys.stderr)
-            raise typer.Exit(2) from None
-
-    return run
-
-
 @app.command("collect")
-@one_line
 def collect_command(
     study: Annotated[Path, typer.Option(help="the resolved study: work/<study>/study.json")],
 ) -> None:
@@ -40,39 +28,59 @@ def collect_command(
 
 
 @app.command("tables")
-@one_line
 def tables_command(
     tables: TablesFolder,
     out: Annotated[Path, typer.Option(help="folder for the comparison and the claims")],
     resamples: Annotated[int, typer.Option(min=100, help="bootstrap resamples")] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="of the bootstrap")] = 0,
+    captions_folder: CaptionsFolder = None,
 ) -> None:
     """Write comparison.{csv,md,tex}, comparison_main.md, claims.{csv,md} and paper_claims.{csv,md}.
 
     And table1 … table4.{csv,md,tex}: those of the paper that the study has cells of.
     comparison_main.md has averages in place of their tasks; the others have every task.
     """
-    from analysis import captions, claims, comparison, paper_tables, paper_verdicts
+    from analysis import (
+        captions,
+        claims,
+        comparison,
+        paper_tables,
+        paper_verdicts,
+        restructured,
+    )
+    from analysis.code_versions import mixed
     from analysis.evidence import Evidence
     from analysis.folding import fold
     from analysis.tables import load
+    from ssl_bench.progress import say
 
     study = load(tables)
+    note = mixed(study.results)
+    if note:
+        say(f"warning: {note}")
+
+    def caption(of: "Tables") -> str:
+        return " ".join(filter(None, (captions.caption("comparison", of), note)))
+
     evidence = Evidence(study, resamples, seed)
     table = comparison.compare(study, evidence)
-    paths = comparison.write(table, out, captions.caption("comparison", study))
+    paths = comparison.write(table, out, caption(study))
     folded = fold(study)
     main = table if folded is study else comparison.compare(folded, evidence)
-    paths += comparison.write_main(main, folded, out, captions.caption("comparison", folded))
+    paths += comparison.write_main(main, folded, out, caption(folded))
     paths += claims.write(claims.claims(study, evidence), out, captions.caption("claims", study))
     verdicts = paper_verdicts.claims(evidence)
     paths += paper_verdicts.write(verdicts, out, captions.caption("paper_claims", study))
     paths += paper_tables.write(study, out)
+    if captions_folder is not None:
+        texts = {name: captions.caption(name, study) for name in captions.TABLES}
+        texts |= {"comparison": caption(study)}
+        texts |= paper_tables.captions(study)
+        paths += restructured.write(texts, captions_folder)
     print("\n".join(map(str, paths)))
 
 
 @app.command("figures")
-@one_line
 def figures_command(
     tables: TablesFolder,
     out: Annotated[Path, typer.Option(help="folder for PNG, SVG and captions.json")],
@@ -80,17 +88,22 @@ def figures_command(
     upstream: Annotated[
         str | None, typer.Option(help="for figures of one upstream (default: the main encoder)")
     ] = None,
+    captions_folder: CaptionsFolder = None,
 ) -> None:
     """Write every figure as PNG (200 dpi) and SVG."""
-    from analysis import figures
+    from analysis import captions, figures, restructured
     from analysis.folding import fold
     from analysis.tables import load
 
-    print("\n".join(map(str, figures.write(fold(load(tables)), out, only or (), upstream))))
+    study = fold(load(tables))
+    paths = figures.write(study, out, only or (), upstream)
+    if captions_folder is not None:
+        texts = {name: captions.caption(name, study, upstream) for name in only or figures.FIGURES}
+        paths += restructured.write(texts, captions_folder)
+    print("\n".join(map(str, paths)))
 
 
 @app.command("report")
-@one_line
 def report_command(
     tables: TablesFolder,
     figures: Annotated[Path, typer.Option(help="folder with the figures' PNG files")],
@@ -107,7 +120,6 @@ def report_command(
 
 
 @app.command("crate")
-@one_line
 def crate_command(
     results: Annotated[Path, typer.Option(help="results/<study>")],
 ) -> None:
@@ -117,5 +129,10 @@ def crate_command(
     print(write(results))
 
 
+def main(arguments: list[str] | None = None) -> None:
+    """Run; a user's mistake is one line and exit status 2."""
+    run(app, "python -m analysis", arguments)
+
+
 if __name__ == "__main__":
-    app()
+    main()

@@ -20,6 +20,8 @@ TITLES = {
     "claims": "The paper's claims as paired tests",
     "paper_claims": "The paper's seven claims",
 }
+TABLES = ("comparison", "claims", "paper_claims")
+FIGURES = tuple(name for name in TITLES if name not in TABLES)
 RELATIVE = (
     "Improvement is the share of the weighted sum's mean error that is gone, in percent "
     "(error: the metric itself, or 100 − metric where higher is better)"

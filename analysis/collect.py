@@ -7,6 +7,9 @@ from typing import Any
 import pandas as pd
 
 from analysis.averages import average
+from analysis.code_versions import code, mixed
+from ssl_bench.progress import say
+from ssl_bench.read_back import csv_of, json_of, parquet_of
 
 CELL_TABLES = {"scores": "parquet", "layer_profile": "csv", "history": "csv"}
 PROFILE = ["task", "upstream", "interface", "seed", "layer", "weight", "norm", "share", "kind"]
@@ -21,7 +24,7 @@ def collect(study_file: Path) -> None:
         study_file: the resolved study (``work/<study>/study.json``).
 
     Raises:
-        FileNotFoundError: a cell of the grid has no ``metrics.json``.
+        StudyError: a cell of the grid lacks a file, or has one that cannot be read.
     """
     from ssl_bench.study import load
 
@@ -33,14 +36,14 @@ def collect(study_file: Path) -> None:
             for pack in study.packs(task, upstream):
                 folder = study.pack_dir(task, upstream, pack)
                 if study.sweep is not None:
-                    sweeps.append(pd.read_csv(folder / "sweep.csv"))
+                    sweeps.append(csv_of(folder / "sweep.csv"))
                 for interface in study.interfaces_in(task, upstream, pack):
                     cell = folder / interface
-                    about = json.loads((cell / "metrics.json").read_text())
+                    about = json_of(cell / "metrics.json")
                     rows += about["runs"]
                     versions.append(about["versions"])
                     for name, ending in CELL_TABLES.items():
-                        read = pd.read_parquet if ending == "parquet" else pd.read_csv
+                        read = parquet_of if ending == "parquet" else csv_of
                         frame = read(cell / f"{name}.{ending}")
                         if name == "scores":  # probes of single layers are not compared in pairs
                             frame = frame[frame["layer"].isna()]
@@ -48,9 +51,15 @@ def collect(study_file: Path) -> None:
                         frame.insert(0, "upstream", upstream)
                         frame.insert(0, "task", task)
                         found[name].append(frame)
+    similar = [
+        csv_of(study.work / "similarity" / f"{upstream}.{corpus}.csv")
+        for upstream, corpus in study.similarity.items()
+    ]
     out = study.results / "tables"
     out.mkdir(parents=True, exist_ok=True)
     results = pd.DataFrame(rows)
+    if note := mixed(results):
+        say(f"warning: {note}")
     _write(results, out / "results.csv")
     (out / "averages.csv").unlink(missing_ok=True)  # an earlier form of the study may have had it
     if study.averages:
@@ -60,10 +69,6 @@ def collect(study_file: Path) -> None:
     _write(_stack(sweeps, SWEEP), out / "sweep.csv")
     _write(_stack(found["layer_profile"], PROFILE), out / "layer_profile.csv")
     _write(_stack(found["history"]), out / "history.csv")
-    similar = [
-        pd.read_csv(study.work / "similarity" / f"{upstream}.{corpus}.csv")
-        for upstream, corpus in study.similarity.items()
-    ]
     _write(_stack(similar, SIMILARITY), out / "similarity.csv")
     scores = _stack(found["scores"])
     for column in ("errors", "reference_length", "correct", "score", "label"):
@@ -78,7 +83,7 @@ def provenance(
     """Return where a study's numbers came from.
 
     Commits, devices and versions are lists: more than one means that cells were not all trained by
-    the same code on the same machine.
+    the same code on the same machine. ``code`` has the number of cells of each version.
     """
     known = {name for found in versions for name in found}
     return {
@@ -86,6 +91,7 @@ def provenance(
         "runs": len(results),
         "training_seconds": round(float(results["seconds"].sum()), 1),
         "git_commits": sorted(results["git_commit"].unique()),
+        "code": code(results),
         "devices": sorted(results["device"].unique()),
         "versions": {
             name: sorted({found[name] for found in versions if name in found})

@@ -149,6 +149,11 @@ def caption(frame: pd.DataFrame) -> str:
     )
 
 
+def captions(tables: Tables) -> dict[str, str]:
+    """Return the caption of every published table that the study has a cell of."""
+    return {name: caption(filled(name, tables)) for name in held(cells_of(tables))}
+
+
 def markdown(frame: pd.DataFrame) -> str:
     """Return a table as Markdown, its caption below."""
     shown = wide(frame)

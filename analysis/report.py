@@ -8,6 +8,7 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 
 from analysis import captions, paper_tables, paper_verdicts, style
 from analysis.claims import POOLED, claims, show_p
+from analysis.code_versions import mixed
 from analysis.comparison import compare, wide
 from analysis.evidence import Evidence
 from analysis.figures import FIGURES
@@ -43,6 +44,7 @@ def report(tables: Tables, figures: Path, evidence: Evidence | None = None) -> s
     return environment.get_template("report.html.j2").render(
         study=tables.study,
         provenance=_provenance(tables),
+        mixed=mixed(tables.results),
         comparison=_comparison(compare(folded, evidence)),
         comparison_caption=captions.caption("comparison", folded),
         claims=_claims(claims(tables, evidence)),

@@ -55,10 +55,8 @@ def check(name: str) -> str:
 def draw(name: str, tables: Tables, upstream: str | None = None) -> Figure:
     """Draw one figure; ``upstream`` matters to those of a single upstream only."""
     check(name)
-    if upstream is not None and upstream not in tables.upstreams:
-        raise StudyError(
-            f"figures: unknown upstream {upstream!r}; {suggest(upstream, tables.upstreams)}"
-        )
+    if upstream is not None:
+        _check_upstream(upstream, tables)
     options = {"upstream": upstream} if name in ONE_UPSTREAM else {}
     with matplotlib.rc_context(style.RC):
         try:
@@ -67,12 +65,19 @@ def draw(name: str, tables: Tables, upstream: str | None = None) -> Figure:
             return notice(captions.TITLES[name], str(absent))
 
 
+def _check_upstream(name: str, tables: Tables) -> None:
+    if name not in tables.upstreams:
+        raise StudyError(f"figures: unknown upstream {name!r}; {suggest(name, tables.upstreams)}")
+
+
 def write(
     tables: Tables, out: Path, only: Sequence[str] = (), upstream: str | None = None
 ) -> list[Path]:
     """Write figures as PNG (200 dpi) and SVG, and all their captions as captions.json."""
-    out.mkdir(parents=True, exist_ok=True)
     names = [check(name) for name in only] or list(FIGURES)
+    if upstream is not None:
+        _check_upstream(upstream, tables)
+    out.mkdir(parents=True, exist_ok=True)
     paths = []
     for name in names:
         figure = draw(name, tables, upstream)

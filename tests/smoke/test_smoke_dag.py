@@ -1,5 +1,6 @@
 """The whole road at its smallest: `snakemake` on config/smoke.yaml, from speech to report."""
 
+import html
 import json
 import os
 import re
@@ -113,6 +114,27 @@ def test_every_target_is_there(road) -> None:
         assert (folder / "figures" / f"{name}.png").stat().st_size > 1000, name
     for log in (road.root / "work" / "smoke" / "logs").rglob("*.log"):
         assert "Traceback" not in log.read_text(), log
+
+
+def test_snakemakes_report_has_every_figure_and_table_with_its_caption(road) -> None:
+    road.snakemake("--report", "snakemake_report.html")
+    page = (road.root / "snakemake_report.html").read_text(encoding="utf-8")
+    assert "system-message" not in page  # what docutils writes where a caption is not in order
+    folder = road.root / "results" / "smoke"
+    captions = json.loads((folder / "figures" / "captions.json").read_text())
+    tables = {path.stem for path in (folder / "tables").glob("*.csv")}
+    assert tables >= {"results", "sweep", "comparison", "claims", "paper_claims"}
+    for name in (
+        *(f"figures/{name}.png" for name in captions),
+        *(f"tables/{t}.csv" for t in tables),
+    ):
+        entry = page.partition(f'"results/smoke/{name}": ')[2]
+        found, _ = json.JSONDecoder().raw_decode(entry)
+        assert len(re.sub("<[^>]+>", "", found["caption"])) > 30, name
+    own = (folder / "report.html").read_text(encoding="utf-8")
+    for name, entry in captions.items():
+        assert f'id="{name}"' in own
+        assert html.escape(entry["caption"], quote=False)[:60] in own.replace("&#39;", "'"), name
 
 
 def test_the_table_has_a_row_for_every_cell_and_seed(road) -> None:

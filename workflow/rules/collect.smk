@@ -10,7 +10,14 @@ rule collect:
             for upstream, corpus in study.similarity.items()
         ],
     output:
-        TABLES,
+        [
+            (
+                shown(path, Path(path).stem, "Data", Path(path).stem)
+                if path.endswith(".csv")
+                else path
+            )
+            for path in TABLES
+        ],
     log:
         f"{LOGS}/collect.log",
     benchmark:
@@ -30,10 +37,17 @@ rule tables:
     input:
         TABLES,
     output:
-        multiext(f"{R}/tables/comparison", ".csv", ".md", ".tex"),
-        multiext(f"{R}/tables/claims", ".csv", ".md"),
-        multiext(f"{R}/tables/paper_claims", ".csv", ".md"),
-        PAPER,
+        [
+            shown(f"{R}/tables/{name}.csv", name, "Tables", captions.TITLES[name])
+            for name in captions.TABLES
+        ],
+        [
+            shown(f"{R}/tables/{name}.csv", name, "Tables", f"The paper's {name}")
+            for name in PAPER
+        ],
+        [f"{R}/tables/{name}.md" for name in (*captions.TABLES, *PAPER)],
+        [f"{R}/tables/{name}.tex" for name in ("comparison", *PAPER)],
+        texts=[f"{CAPTIONS}/{name}.rst" for name in (*captions.TABLES, *PAPER)],
     log:
         f"{LOGS}/tables.log",
     benchmark:
@@ -44,5 +58,7 @@ rule tables:
         runtime=grows(60),
     params:
         folder=folder_of_input,
+        captions=folder_of_texts,
     shell:
-        "python -m analysis tables --tables {params.folder:q} --out {params.folder:q} 2> {log:q}"
+        "python -m analysis tables --tables {params.folder:q} --out {params.folder:q}"
+        " --captions {params.captions:q} 2> {log:q}"

@@ -9,7 +9,7 @@ sys.path[:0] = [
     str(workflow.basedir),
 ]
 
-from analysis import paper
+from analysis import captions, paper
 from ssl_bench import inventory
 from ssl_bench.errors import StudyError
 from ssl_bench.study import from_snakemake, save
@@ -17,7 +17,7 @@ from ssl_bench.study import from_snakemake, save
 DEFAULT = "config/mini.yaml"
 
 try:
-    study = from_snakemake(config, DEFAULT)
+    study = from_snakemake(config, DEFAULT, workflow.configfiles)
 except StudyError as error:
     sys.exit(f"error: {error}")
 
@@ -37,11 +37,10 @@ TABLES = [
         *(["averages.csv"] if study.averages else []),
     )
 ]
-PAPER = [
-    f"{R}/tables/{table}.{ending}"
-    for table in paper.held(study.cells())
-    for ending in ("csv", "md", "tex")
-]
+DATA = "../report/{}.rst"
+"""What a table of the collect rule holds; other captions are made with what they describe."""
+CAPTIONS = f"{W}/captions"
+PAPER = paper.held(study.cells())
 GPU = int(study.uses_gpu())
 
 
@@ -51,6 +50,13 @@ onstart:
         inventory.check(study, prepared=False)
     except StudyError as error:
         sys.exit(f"error: {error}")
+
+
+def shown(path, caption, category, title):
+    """Mark a file for `snakemake --report`; a caption of the study's own lies in CAPTIONS."""
+    own = str(Path(f"{CAPTIONS}/{caption}.rst").absolute())
+    text = DATA.format(caption) if category == "Data" else own
+    return report(path, caption=text, category=category, labels={"what": title})
 
 
 def one_of(names):
@@ -99,6 +105,10 @@ def folder_of_input(wildcards, input):
 
 def folder_of_output(wildcards, output):
     return Path(output[0]).parent
+
+
+def folder_of_texts(wildcards, output):
+    return Path(output.texts[0]).parent
 
 
 def everything():

@@ -6,6 +6,12 @@ rule figures:
         TABLES,
     output:
         f"{R}/figures/captions.json",
+        [
+            shown(f"{R}/figures/{name}.png", name, "Figures", captions.TITLES[name])
+            for name in captions.FIGURES
+        ],
+        [f"{R}/figures/{name}.svg" for name in captions.FIGURES],
+        texts=[f"{CAPTIONS}/{name}.rst" for name in captions.FIGURES],
     log:
         f"{LOGS}/figures.log",
     benchmark:
@@ -17,8 +23,10 @@ rule figures:
     params:
         tables=folder_of_input,
         folder=folder_of_output,
+        captions=folder_of_texts,
     shell:
-        "python -m analysis figures --tables {params.tables:q} --out {params.folder:q} 2> {log:q}"
+        "python -m analysis figures --tables {params.tables:q} --out {params.folder:q}"
+        " --captions {params.captions:q} 2> {log:q}"
 
 
 rule notebook:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ssl_bench.command_line import run
 from ssl_bench.errors import StudyError, suggest
 
 if TYPE_CHECKING:
@@ -151,9 +152,9 @@ def train(
 ) -> None:
     """Train all seeds of the cells of one job and score them."""
     made = _read(study, task=task, upstream=upstream, pack=pack)
-    from ssl_bench.cells import run
+    from ssl_bench.cells import run as stage
 
-    run(made, task, upstream, pack)
+    stage(made, task, upstream, pack)
 
 
 @app.command()
@@ -195,18 +196,14 @@ def warm(
     command: Annotated[list[str], typer.Argument(help="A command, such as snakemake …")],
 ) -> None:
     """Run a command whose stages start from a process that has torch imported."""
-    from ssl_bench.warm import run
+    from ssl_bench.warm import run as start
 
-    raise typer.Exit(run(command))
+    raise typer.Exit(start(command))
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run; a user's mistake is one line and exit status 2."""
-    try:
-        app(arguments)
-    except StudyError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(app, "python -m ssl_bench", arguments)
 
 
 if __name__ == "__main__":

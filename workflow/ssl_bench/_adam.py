@@ -1,4 +1,4 @@
-"""Adam and AdamW for rows of parameters, in one pass over memory: the GPU's form of ``Runs.update``.
+"""Adam and AdamW for rows of parameters in one pass over memory: a GPU's ``Runs.update``.
 
 A dozen kernels of torch read and write each of the rows some thirty times; this one reads four and
 writes three. The arithmetic is the same, in fp32.
@@ -55,7 +55,7 @@ def update_rows(
 
 
 def prepare(count: int, decay: float, decoupled: bool, device: torch.device) -> None:
-    """Compile and load the kernel for rows of ``count``, which cannot be done within a recording."""
+    """Compile and load the kernel for rows of ``count``: a recording cannot."""
     _try(16 if count % 16 == 0 else 17, decay, decoupled, device)
 
 

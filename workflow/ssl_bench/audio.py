@@ -15,6 +15,10 @@ SHORTEST = 400
 """Samples at 16 kHz: one frame of the 25 ms that the encoders' first frame sees."""
 
 
+LONGEST = 600
+"""Seconds. Attention over one utterance takes memory that grows with the square of its length."""
+
+
 class Header(NamedTuple):
     """What a file says of itself, before it is decoded."""
 
@@ -28,10 +32,10 @@ def header(path: str | Path, demand_length: bool = True) -> Header:
 
     Args:
         path: the file.
-        demand_length: refuse what is empty or shorter than 25 ms.
+        demand_length: refuse what is empty, shorter than 25 ms or longer than :data:`LONGEST`.
 
     Raises:
-        StudyError: no such file, no audio that libsndfile reads, or too short.
+        StudyError: no such file, no audio that libsndfile reads, too short or too long.
     """
     path = Path(path)
     if not path.is_file():
@@ -58,8 +62,8 @@ def load(item: str | Path | Any) -> np.ndarray:
         (samples,) float32.
 
     Raises:
-        StudyError: unreadable, truncated, empty, shorter than 400 samples at 16 kHz, or a sample
-            that is not a number.
+        StudyError: unreadable, truncated, empty, shorter than 400 samples at 16 kHz, longer than
+            :data:`LONGEST`, or a sample that is not a number.
     """
     if isinstance(item, str | Path):
         name: str = str(item)
@@ -169,6 +173,11 @@ def _demand_length(name: str | Path, frames: int, rate: int) -> None:
         raise StudyError(
             f"{name}: {1000 * frames / rate:.1f} ms is too short; at least "
             f"{1000 * SHORTEST / SAMPLE_RATE:.0f} ms ({SHORTEST} samples at 16 kHz) are needed"
+        )
+    if frames > LONGEST * rate:
+        raise StudyError(
+            f"{name}: {frames / rate:.0f} s is too long; at most {LONGEST} s: list it as several "
+            "utterances (lhotse CutSets)"
         )
 
 

@@ -27,14 +27,16 @@ from ssl_bench import enlarging
 from ssl_bench.checkpoints import Checkpoints, discard
 from ssl_bench.corpus import make_task
 from ssl_bench.device import demand_bf16, lease
+from ssl_bench.energy import Meter
 from ssl_bench.errors import StudyError
 from ssl_bench.evaluation import evaluate_together
 from ssl_bench.features import Features, open_features
 from ssl_bench.fine_tuning import TunedRuns, Waveforms, open_waveforms
 from ssl_bench.profiles import layer_profiles
 from ssl_bench.progress import say
-from ssl_bench.provenance import commit
+from ssl_bench.provenance import commit, hardware
 from ssl_bench.rates import chosen_rates
+from ssl_bench.read_back import csv_of, json_of, parquet_of
 from ssl_bench.recipe import Training
 from ssl_bench.runs import Joined, Run, Runs
 from ssl_bench.sampling import evaluation_batches
@@ -74,7 +76,7 @@ def sweep(study: Study, task: str, upstream: str, pack: str) -> None:
     names = study.interfaces_in(task, upstream, pack)
     with lease(study.device) as device:
         stamps = {name: _stamp(study, Cell(task, upstream, name), {}) for name in names}
-        missing = [name for name in names if _stamp_in(kept / f"{name}.csv") != stamps[name]]
+        missing = [name for name in names if not _swept(kept / f"{name}.csv", stamps[name])]
         stream = _open(study, task, upstream, device) if missing else None
         for together in _together(stream, missing):
             assert stream is not None
@@ -91,10 +93,6 @@ def sweep(study: Study, task: str, upstream: str, pack: str) -> None:
         for name in names
     ]
     pd.concat(tables).drop(columns="stamp").to_csv(folder / "sweep.csv", index=False)
-
-
-def _stamp_in(path: Path) -> str | None:
-    return str(pd.read_csv(path)["stamp"].iloc[0]) if path.is_file() else None
 
 
 def _together(stream: Stream | None, interfaces: list[str]) -> list[list[str]]:
@@ -214,6 +212,7 @@ def _train_cells(stream: Stream, folder: Path, chosen: Chosen) -> None:
     Raises:
         StudyError: a run was lost; the cells of the other interfaces are written.
     """
+    meter = Meter(stream.device)
     if stream.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(stream.device)
     runs = {
@@ -240,8 +239,10 @@ def _train_cells(stream: Stream, folder: Path, chosen: Chosen) -> None:
             if part not in whole:
                 lost = lost or part
                 left.pop(part.interface, None)
+    joules, count = meter.joules(), sum(map(len, runs.values()))
     for interface, own in left.items():
-        own.write(stream, folder / interface, chosen[interface])
+        share = None if joules is None else joules * len(runs[interface]) / count
+        own.write(stream, folder / interface, chosen[interface], share)
     if lost:
         one = lost.group.runs[int(np.isnan(lost.trained.dev).argmax())]
         raise StudyError(
@@ -275,8 +276,14 @@ class _Left:
         self._profiles.append(layer_profiles(group, stream.features, _profile_rows(stream)))
         self._weights |= {f"{part.number}.{k}": v.contiguous() for k, v in group.stored().items()}
 
-    def write(self, stream: Stream, place: Path, chosen: dict[int | None, float]) -> None:
-        """Write the cell's folder."""
+    def write(
+        self,
+        stream: Stream,
+        place: Path,
+        chosen: dict[int | None, float],
+        joules: float | None,
+    ) -> None:
+        """Write the cell's folder; ``joules`` is its runs' part of what the GPU took."""
         study, cell = stream.study, self.cell
         for row in self._rows:
             row["seconds"] = round(self.seconds / len(self._rows), 3)
@@ -296,6 +303,8 @@ class _Left:
                     "stamp": _stamp(study, cell, chosen),
                     "config": json.loads(study.slice(*cell)),
                     "versions": _versions(),
+                    "hardware": hardware(),
+                    "energy_joules": joules,
                     **({"enlarged": self._enlarged._asdict()} if self._enlarged else {}),
                     "runs": self._rows,
                 },
@@ -349,7 +358,7 @@ def _result_rows(
 
 def _open(study: Study, task: str, upstream: str, device: torch.device) -> Stream:
     config = study.task_config(task)
-    table = pd.read_parquet(study.corpus_dir(config.corpus) / "table.parquet")
+    table = parquet_of(study.corpus_dir(config.corpus) / "table.parquet")
     made = make_task(study, task, table)
     rows = {name: row for row, name in enumerate(table["id"])}
     opened = open_features if study.fine_tune_of(upstream) is None else open_waveforms
@@ -473,12 +482,24 @@ def _stamp(study: Study, cell: Cell, chosen: dict[int | None, float]) -> str:
 def digest(study: Study, cell: Cell) -> str:
     """Return the digest of a cell's labels, recordings and encoder that the features stage left."""
     folder = study.features_dir(cell.upstream, study.tasks[cell.task]["corpus"])
-    return str(json.loads((folder / "features.json").read_text())["digest"])
+    return str(json_of(folder / "features.json")["digest"])
 
 
 def _finished(place: Path, stamp: str) -> bool:
     path = place / "metrics.json"
-    return path.is_file() and json.loads(path.read_text())["stamp"] == stamp
+    try:
+        return path.is_file() and json_of(path)["stamp"] == stamp
+    except StudyError as error:
+        say(f"{error}: trained anew")
+        return False
+
+
+def _swept(place: Path, stamp: str) -> bool:
+    try:
+        return place.is_file() and set(csv_of(place, ["stamp"])["stamp"]) == {stamp}
+    except StudyError as error:
+        say(f"{error}: swept anew")
+        return False
 
 
 def _versions() -> dict[str, str]:

@@ -92,8 +92,11 @@ def _selection_problems(study: Study) -> Iterator[str]:
         if not isinstance(listed, list):
             yield f"{where}: expected a list, found {listed!r}"
         for interface in listed:
-            if interface not in study.interfaces:
-                yield f"{where}: unknown {interface!r}; {suggest(interface, study.interfaces)}"
+            if not isinstance(interface, str) or interface not in study.interfaces:
+                hint = suggest(str(interface), study.interfaces)
+                yield f"{where}: unknown {interface!r}; {hint}"
+        if len(set(listed)) < len(listed):
+            yield f"{where}: each once, found {listed}"
 
 
 def _repeated(once: dict[str, tuple[float, ...]]) -> Iterator[str]:

@@ -20,6 +20,7 @@ from ssl_bench.corpora._recordings import some
 from ssl_bench.corpora.base import SPLITS, table
 from ssl_bench.errors import StudyError
 from ssl_bench.progress import say, track
+from ssl_bench.read_back import demand_size, parquet_of
 from ssl_bench.study import Study
 from ssl_bench.tasks.base import Task
 from ssl_bench.upstreams.base import SAMPLE_RATE
@@ -170,11 +171,16 @@ def _counts(values: pd.Series) -> dict[str, Any]:
 
 
 class Corpus:
-    """A prepared corpus, read back: its table and its waveforms, memory-mapped."""
+    """A prepared corpus, read back: its table and its waveforms, memory-mapped.
+
+    Raises:
+        StudyError: one of its files is not there, or not whole.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.table = pd.read_parquet(folder / "table.parquet")
+        self.table = parquet_of(folder / "table.parquet")
+        demand_size(folder / "waveforms.bin", 2 * int(self.table["samples"].sum()))
         self._samples = np.memmap(folder / "waveforms.bin", dtype="<i2", mode="r")
 
     def waveform(self, row: int) -> np.ndarray:

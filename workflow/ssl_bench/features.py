@@ -37,6 +37,7 @@ from ssl_bench.encoding import (
 from ssl_bench.errors import StudyError
 from ssl_bench.fitting import fitting
 from ssl_bench.progress import amount, say, track
+from ssl_bench.read_back import json_of
 from ssl_bench.reading import Held, Host, Packed, fresh, pack, padded
 from ssl_bench.store import ABOUT, Store, divide, room
 from ssl_bench.study import Source, Study
@@ -347,7 +348,7 @@ def open_features(study: Study, upstream: str, corpus: str, device: torch.device
         StudyError: shards are to be encoded anew, and the disk is full or the encoder another one.
     """
     dtype = _dtype(study, device)
-    about = json.loads((study.features_dir(upstream, corpus) / "features.json").read_text())
+    about = json_of(study.features_dir(upstream, corpus) / "features.json")
     if about["source"] == "disk" and "store" not in about:
         say(f"{upstream} on {corpus}: the disk cache is of a version before shards; encoded anew")
         compute(study, upstream, corpus, device)

@@ -10,7 +10,6 @@ LayerDrop and the masking of pre-training are around an encoder's blocks, and wh
 stays in evaluation mode: neither ever acts, whatever a checkpoint says.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from ssl_bench import registry
 from ssl_bench.corpus import Corpus
 from ssl_bench.features import Features, load_upstream, waveforms
+from ssl_bench.read_back import json_of
 from ssl_bench.recipe import FineTune
 from ssl_bench.runs import Joined, Run, Runs
 from ssl_bench.study import Study
@@ -244,7 +244,7 @@ def open_waveforms(study: Study, upstream: str, corpus: str, device: torch.devic
     """
     settings = study.fine_tune_of(upstream)
     assert settings is not None
-    about = json.loads((study.features_dir(upstream, corpus) / "features.json").read_text())
+    about = json_of(study.features_dir(upstream, corpus) / "features.json")
     loaded = load_upstream(study, upstream, device)
     parts = parts_of(study, upstream, loaded)
     return Waveforms(

@@ -1,11 +1,15 @@
 """Which learning rate a cell is trained at: the sweep's choice, or the study's table."""
 
+import math
 from pathlib import Path
 
 import pandas as pd
 
 from ssl_bench.errors import StudyError
+from ssl_bench.read_back import csv_of
 from ssl_bench.study import Study
+
+COLUMNS = ("task", "upstream", "interface", "layer", "learning_rate")
 
 
 def chosen_rates(
@@ -14,15 +18,14 @@ def chosen_rates(
     """Return interface → layer (or None) → learning rate, of one job.
 
     Raises:
-        StudyError: the table is not there, or lacks an interface.
+        StudyError: the table is not there, lacks an interface or a column, has two rates of one
+            layer, or one that is no positive number.
     """
     if study.sweep is not None:
         source = study.pack_dir(task, upstream, pack) / "sweep.csv"
     else:
         source = Path(str(study.learning_rates))
-        if not source.is_file():
-            raise StudyError(f"learning_rates: {source}: no such file")
-    frame = pd.read_csv(source)
+    frame = csv_of(source, COLUMNS)
     frame = frame[(frame["task"] == task) & (frame["upstream"] == upstream)]
     if "chosen" in frame:
         frame = frame[frame["chosen"]]
@@ -34,8 +37,23 @@ def chosen_rates(
                 f"{source}: no row for task {task!r}, upstream {upstream!r}, "
                 f"interface {interface!r}; add one, or give the study a sweep"
             )
-        result[interface] = {
-            None if pd.isna(layer) else int(layer): float(rate)
-            for layer, rate in zip(own["layer"], own["learning_rate"], strict=True)
-        }
+        result[interface] = _rates(own, f"{source}: task {task!r}, upstream {upstream!r}")
     return result
+
+
+def _rates(own: pd.DataFrame, where: str) -> dict[int | None, float]:
+    """Return layer → learning rate, of one interface."""
+    found: dict[int | None, float] = {}
+    for name, given, rate in zip(own["interface"], own["layer"], own["learning_rate"], strict=True):
+        at = f"{where}, interface {name!r}"
+        try:
+            layer, value = None if pd.isna(given) else int(given), float(rate)
+        except ValueError:
+            raise StudyError(f"{at}: expected a learning rate, found {rate!r}") from None
+        if not 0 < value < math.inf:
+            raise StudyError(f"{at}: expected a learning rate above 0, found {value:g}")
+        if found.setdefault(layer, value) != value:
+            raise StudyError(
+                f"{at}: expected one learning rate, found {found[layer]:g} and {value:g}"
+            )
+    return found

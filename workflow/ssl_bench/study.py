@@ -7,14 +7,15 @@ and from then on passed as a :class:`Study`.
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
-import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from ssl_bench import registry
 from ssl_bench.configuration import Strict
+from ssl_bench.documents import read_mapping
 from ssl_bench.errors import StudyError, suggest
 from ssl_bench.recipe import FineTune, Recipe, Seed, Sweep, Training, settle
 
@@ -74,7 +75,9 @@ class Study(Strict):
     @field_validator("interfaces", mode="before")
     @classmethod
     def _interfaces(cls, value: Any) -> Any:
-        if isinstance(value, list):
+        if _names(value):
+            if len(set(value)) < len(value):
+                raise ValueError("each once")
             value = {name: {} for name in value}
         return {k: v or {} for k, v in value.items()} if isinstance(value, dict) else value
 
@@ -94,7 +97,7 @@ class Study(Strict):
         if not isinstance(value, dict):
             return value
         return {
-            name: {task: [task] for task in listed} if isinstance(listed, list) else listed
+            name: {task: [task] for task in listed} if _names(listed) else listed
             for name, listed in value.items()
         }
 
@@ -311,36 +314,43 @@ def load(path: str | Path) -> Study:
     """Read and check a study file.
 
     Raises:
-        StudyError: the file is missing, not YAML, has an unknown key or name, or a wrong value.
+        StudyError: the file is missing, not YAML, has a key twice, an unknown key or name, or a
+            wrong value.
     """
     path = Path(path)
     if not path.is_file():
         raise StudyError(f"{path}: no such study file")
-    try:
-        text = path.read_text(encoding="utf-8")
-        # YAML's reader takes JSON, too, at a hundredth of the speed, and every job reads one.
-        raw = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except UnicodeDecodeError:
-        raise StudyError(f"{path}: not UTF-8; save it with that encoding") from None
-    except json.JSONDecodeError as error:
-        raise StudyError(f"{path}: not JSON: {error}") from None
-    except yaml.YAMLError as error:
-        raise StudyError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(raw, dict):
-        raise StudyError(f"{path}: expected a mapping of keys, found {type(raw).__name__}")
-    return parse(raw, str(path))
+    return parse(read_mapping(path), str(path))
 
 
-def from_snakemake(config: dict[str, Any], default: str) -> Study:
+def from_snakemake(
+    config: dict[str, Any], default: str | Path, files: Sequence[str | Path] = ()
+) -> Study:
     """Return the study that Snakemake was given.
 
-    ``config`` is what ``--configfile`` and ``--config`` gave. Without a study in it the default one
-    is taken, with the given keys on top.
+    Without a study in ``config`` the default one is taken, with the given keys on top.
+
+    Args:
+        config: what ``--configfile`` and ``--config`` gave, merged.
+        default: the study to take where none is given.
+        files: those of ``--configfile``; Snakemake does not see a key that stands twice in one.
+
+    Raises:
+        StudyError: see :func:`load`.
     """
+    for file in files:
+        read_mapping(Path(file))
     if "corpora" not in config:
         load(default)
-        config = {**yaml.safe_load(Path(default).read_text(encoding="utf-8")), **config}
-    return parse(config, config.get("name", default))
+        config = {**read_mapping(Path(default)), **config}
+        files = [default, *files]
+    return parse(config, " + ".join(map(_short, files)) or "config")
+
+
+def _short(file: str | Path) -> str:
+    path = Path(file)
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def save(study: Study) -> None:
@@ -391,14 +401,16 @@ def _model(model: type[BaseModel], values: Any, where: str) -> Any:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
+        # A key that is missing may be one that is misspelt.
+        first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             hint = suggest(str(first["loc"][-1]), _beside(model, first["loc"]))
             raise StudyError(f"{where}: unknown key {key!r}; {hint}") from None
         if first["type"] == "missing":
             raise StudyError(f"{where}: missing key {key!r}") from None
-        message = first["msg"][0].lower() + first["msg"][1:]
+        message = first["msg"].removeprefix("Value error, ")
+        message = message[0].lower() + message[1:]
         place = f"{where}: {key}" if key else where
         raise StudyError(f"{place}: {message}, found {first['input']!r}") from None
 
@@ -409,6 +421,10 @@ def _beside(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
         kind = model.model_fields[str(part)].annotation
         model = next(k for k in (*get_args(kind), kind) if hasattr(k, "model_fields"))
     return list(model.model_fields)
+
+
+def _names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def _without(entry: dict[str, Any], *keys: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from ssl_bench.cells import digest
 from ssl_bench.errors import StudyError, suggest
 from ssl_bench.provenance import commit
 from ssl_bench.rates import chosen_rates
+from ssl_bench.read_back import json_of
 from ssl_bench.study import Cell, Study
 
 ABSENT = "nothing"
@@ -38,7 +39,7 @@ def why(study: Study, cell: Cell) -> Iterator[str]:
     if not path.is_file():
         yield f"not trained: there is no {path}"
         return
-    about = json.loads(path.read_text())
+    about = json_of(path)
     reasons = list(_reasons(study, cell, pack, about))
     yield from reasons
     if not reasons:
@@ -57,15 +58,15 @@ def _reasons(study: Study, cell: Cell, pack: str, about: dict[str, Any]) -> Iter
     data = about["stamp"].split(" ")[1]
     try:
         current = digest(study, cell)
-    except FileNotFoundError as error:
-        yield f"states: {error.filename} is not there; its job comes first"
+    except StudyError as error:
+        yield f"states: {error}"
     else:
         if data != current:
             yield f"labels, recordings or encoder: digest {data} then, {current} now"
     rates = {run["layer"]: run["learning_rate"] for run in about["runs"]}
     try:
         chosen = chosen_rates(study, cell.task, cell.upstream, pack)[cell.interface]
-    except (FileNotFoundError, StudyError) as error:
+    except StudyError as error:
         yield f"learning rates: {' '.join(str(error).split())}"
         return
     for layer, rate in chosen.items():

@@ -141,7 +141,7 @@ def cut(utterance: Utterance) -> Any:
     from lhotse import AudioSource, Recording, SupervisionSegment
 
     name, path = utterance.id, utterance.path
-    head = audio.header(path)
+    head = audio.header(path, demand_length=utterance.part is None)
     channels = list(range(head.channels))
     recording = Recording(
         id=name,

@@ -73,7 +73,9 @@ def _json(path: Path, file: Any) -> Iterator[Row]:
         try:
             values = json.loads(line)
         except json.JSONDecodeError as error:
-            raise StudyError(f"{path}: line {number}: not JSON: {error}") from None
+            raise StudyError(
+                f"{path}: line {number}: not JSON: {error.msg} (column {error.colno})"
+            ) from None
         if not isinstance(values, dict):
             raise StudyError(f"{path}: line {number}: expected an object of columns")
         yield Row(number, {str(name): _text(path, number, name, v) for name, v in values.items()})

@@ -10,6 +10,8 @@ from ssl_bench.corpora.base import SPLITS
 from ssl_bench.errors import StudyError, suggest
 from ssl_bench.tasks.base import Task
 
+COMPUTED = ("samples", "start", "crc32")
+"""Columns of the table that say where a recording lies."""
 SHOWN = 3
 """Offending utterances that an error line names."""
 
@@ -36,7 +38,7 @@ class LabelledTask(Task):
     def labels(self, column: str) -> pd.Series:
         """Return a column's labels by utterance id; none missing, none empty."""
         if column not in self.rows.columns:
-            known = self.rows.columns.difference(["id", "split", "duration"])
+            known = self.rows.columns.difference([*COMPUTED, "id", "split", "duration"])
             raise self.error(f"the corpus has no column {column!r}; {suggest(column, known)}")
         labels = self.rows[column]
         empty = labels.isna() | (labels.astype(str).str.strip() == "")

@@ -41,6 +41,15 @@ def unfit_by_message(where: str, message: str) -> StudyError | None:
     return unfit(where, missing, extra, re.findall(r"size mismatch for ([^:]+):", message))
 
 
+def more_than_weights(message: str) -> str | None:
+    """Say what a checkpoint holds beside weights, from what torch says; None if it does not."""
+    if "Weights only load failed" not in message:
+        return None
+    named = re.search(r"GLOBAL (\S+)", message)
+    what = f"they hold {named[1]}, and" if named else "they are not torch's, or"
+    return f"{what} reading it could run any code"
+
+
 def _first(keys: Collection[str]) -> str:
     shown = [repr(key) for key in sorted(keys)[:SHOWN]]
     return ", ".join(shown) + (", …" if len(keys) > SHOWN else "")

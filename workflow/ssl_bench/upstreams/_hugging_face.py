@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from ssl_bench.errors import StudyError, suggest
-from ssl_bench.upstreams._checkpoints import unfit
+from ssl_bench.upstreams._checkpoints import more_than_weights, unfit
 from ssl_bench.upstreams.base import UpstreamConfig
 
 WEIGHTS = (
@@ -89,7 +89,9 @@ def read_model(
             torch.manual_seed(config.seed)
             return AutoModel.from_config(architecture).float(), ()
     from safetensors import SafetensorError
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     try:
         model, report = AutoModel.from_pretrained(
             config.model,
@@ -101,9 +103,9 @@ def read_model(
             **config.source,
         )
     except (OSError, ValueError, RuntimeError, pickle.UnpicklingError, SafetensorError) as error:
+        reason = more_than_weights(str(error)) or str(error).splitlines()[0]
         raise StudyError(
-            f"upstream: model {config.model!r} has no readable weights "
-            f"({str(error).splitlines()[0]})"
+            f"upstream: model {config.model!r} has no readable weights ({reason})"
         ) from error
     prefix = f"{model.base_model_prefix}."
     missing = [

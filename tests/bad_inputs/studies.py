@@ -1,0 +1,132 @@
+"""Bad studies, and bad words on the command line."""
+
+from pathlib import Path
+
+import yaml
+from bad_inputs.house import CHECK, Row, keys, nothing, study, text
+
+
+def _twice() -> None:
+    raw = yaml.safe_dump(study(), sort_keys=False)
+    Path("study.yaml").write_text(
+        raw.replace("tasks:\n", "tasks:\n  ks: {kind: ks, corpus: tones}\n")
+    )
+
+
+def row(changed: dict[str, object], *parts: str) -> Row:
+    """Return the row of a study with keys changed."""
+    return Row(CHECK, keys(**changed), ("study.yaml: ", *parts))
+
+
+TASK = {"kind": "ks", "corpus": "tones"}
+ROWS = {
+    "unknown key": row({"interfacez": {}}, "unknown key 'interfacez'", "'interfaces'?"),
+    "unknown key in place of another": row(
+        {"seeds": ..., "seedz": 2}, "unknown key 'seedz'; did you mean 'seeds'?"
+    ),
+    "unknown key below": row({"training__step": 3}, "'training.step'", "did you mean 'steps'?"),
+    "unknown key of a task": row({"tasks__ks__coprus": "x"}, "tasks.ks", "'coprus'", "'corpus'?"),
+    "key missing": row({"tasks": ...}, "missing key 'tasks'"),
+    "kind missing": row({"tasks__ks__kind": ...}, "tasks.ks: missing key 'kind'; known: asr"),
+    "unknown kind": row({"tasks__ks__kind": "kss"}, "unknown kind 'kss'; did you mean 'ks'?"),
+    "unknown corpus": row({"tasks__ks__corpus": "tone"}, "tasks.ks.corpus", "'tone'", "'tones'?"),
+    "unknown interface": row({"interfaces": {"meen": {}}}, "interfaces.meen", "'mean'?"),
+    "wrong type": row({"training__steps": "many"}, "training.steps", "integer", "found 'many'"),
+    "a fraction of a step": row({"training__steps": 1.5}, "training.steps", "found 1.5"),
+    "a switch that is a word": row({"normalize": "yes please"}, "normalize", "'yes please'"),
+    "an entry that is a word": row({"upstreams__mini": "hubert"}, "upstreams.mini", "'hubert'"),
+    "an interface with its options in a list": row(
+        {"interfaces": [{"mean": {"layers": [0]}}]}, "interfaces: ", "dictionary", "found [{'mean'"
+    ),
+    "interfaces of a task in mappings": row(
+        {"tasks__ks__interfaces": [{"mean": {}}]}, "tasks.ks.interfaces", "{'mean': {}}"
+    ),
+    "tasks of an average in mappings": row({"averages": {"a": [{"ks": 1}]}}, "averages.a"),
+    "no task": row({"tasks": {}}, "tasks: ", "at least 1", "found {}"),
+    "no interface": row({"interfaces": []}, "interfaces: ", "at least 1", "found {}"),
+    "no seed": row({"seeds": 0}, "seeds: ", "at least 1", "found ()"),
+    "no learning rate": row(
+        {"sweep": {"learning_rates": []}}, "sweep.learning_rates", "at least 1"
+    ),
+    "no sweep": row({"sweep": ...}, "sweep: missing", "or learning_rates (a table"),
+    "a seed twice": row({"seeds": [1, 1]}, "seeds: each once, found [1, 1]"),
+    "an interface twice": row({"interfaces": ["mean", "mean"]}, "interfaces: each once", "mean"),
+    "an interface of a task twice": row(
+        {"tasks__ks__interfaces": ["mean", "mean"]}, "tasks.ks.interfaces: each once", "'mean'"
+    ),
+    "a learning rate that is not positive": row(
+        {"sweep": {"learning_rates": [0.0]}}, "sweep.learning_rates", "greater than 0", "found 0"
+    ),
+    "a learning rate that is no number": row(
+        {"sweep": {"learning_rates": [float("nan")]}}, "sweep.learning_rates", "found nan"
+    ),
+    "an infinite learning rate": row(
+        {"sweep": {"learning_rates": [float("inf")]}}, "sweep.learning_rates", "found inf"
+    ),
+    "a cache of no size": row({"cache_gb": -1.0}, "cache_gb", "greater than 0", "found -1"),
+    "a name that is no folder's": row(
+        {"tasks": {"k s": TASK}}, "tasks.k s: not a usable name", "lower case"
+    ),
+    "a number for a name": row({"tasks": {1: TASK}}, "tasks", "string", "1"),
+    "a table of learning rates that is not there": row(
+        {"sweep": ..., "learning_rates": "none.csv"}, "learning_rates: none.csv: no such file"
+    ),
+    "a name twice": Row(
+        CHECK,
+        _twice,
+        (
+            "study.yaml: line",
+            "key 'ks' stands twice",
+        ),
+    ),
+    "not YAML": Row(CHECK, text("study.yaml", "name: [tiny\n"), ("study.yaml: not YAML", "line 2")),
+    "not UTF-8": Row(CHECK, text("study.yaml", b"name: \xff"), ("study.yaml: not UTF-8",)),
+    "an empty file": Row(CHECK, text("study.yaml", ""), ("study.yaml: expected a mapping",)),
+    "a list": Row(CHECK, text("study.yaml", "- a\n"), ("study.yaml: expected", "found list")),
+    "an alias within itself": Row(
+        CHECK, text("study.yaml", "a: &a {b: *a}\n"), ("study.yaml: an alias (*name) stands",)
+    ),
+    "another object than data": Row(
+        CHECK,
+        text("study.yaml", "a: !!python/object/apply:os.mkdir [ran]\n"),
+        ("study.yaml: not YAML", "python/object/apply:os.mkdir", "line 1"),
+    ),
+    "a folder": Row("ssl_bench check --study audio", nothing, ("audio: no such study file",)),
+    "a file that is not there": Row(
+        "ssl_bench check --study nowhere.yaml", nothing, ("nowhere.yaml: no such study file",)
+    ),
+    "JSON that is cut off": Row(
+        "ssl_bench check --study s.json",
+        text("s.json", '{"name": "t'),
+        ("s.json: not JSON", "line 1"),
+    ),
+    "a key twice in JSON": Row(
+        "ssl_bench check --study s.json",
+        text("s.json", '{"name": "a", "name": "b"}'),
+        ("s.json: key 'name' stands twice",),
+    ),
+    "unknown stage": Row("ssl_bench crpus", nothing, ("no such command 'crpus'", "'corpus'")),
+    "unknown option": Row(f"{CHECK} --missin", nothing, ("no such option: --missin", "--missing")),
+    "option missing": Row("ssl_bench corpus --name tones", nothing, ("missing option '--study'",)),
+    "option without its value": Row("ssl_bench check --study", nothing, ("'--study' requires",)),
+    "unknown corpus of a stage": Row(
+        "ssl_bench corpus --study study.yaml --name tone",
+        nothing,
+        ("unknown corpus 'tone'; did you mean 'tones'?",),
+    ),
+    "unknown job of a stage": Row(
+        "ssl_bench train --study study.yaml --task ks --upstream mini --pack men",
+        nothing,
+        ("unknown pack 'men'; did you mean 'mean'?",),
+    ),
+    "unknown cell": Row(
+        "ssl_bench why ks/mini/men --study study.yaml",
+        nothing,
+        ("no cell 'ks/mini/men'", "did you mean 'ks/mini/mean'?"),
+    ),
+    "unknown corpus to download": Row(
+        "ssl_bench download --corpus librispeach --to x",
+        nothing,
+        ("'librispeach'", "did you mean 'librispeech'?"),
+    ),
+}

@@ -1,0 +1,72 @@
+"""Read back what an earlier stage wrote; what is not whole is told in one line."""
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ssl_bench.errors import StudyError, suggest
+
+AGAIN = "delete it and run its stage again"
+
+
+def json_of(path: Path) -> Any:
+    """Return what a JSON file holds.
+
+    Raises:
+        StudyError: it is not there, or not JSON.
+    """
+    _demand(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise StudyError(f"{path}: not JSON: {_line(error)}; {AGAIN}") from None
+
+
+def csv_of(path: Path, columns: Collection[str] = (), **options: Any) -> pd.DataFrame:
+    """Return a CSV file as ``pandas.read_csv`` does with ``options``.
+
+    Raises:
+        StudyError: it is not there, cannot be read, or lacks one of ``columns``.
+    """
+    _demand(path)
+    try:
+        frame = pd.read_csv(path, **options)
+    except (ValueError, OSError) as error:
+        raise StudyError(f"{path}: not readable as CSV: {_line(error)}; {AGAIN}") from None
+    for name in columns:
+        if name not in frame:
+            raise StudyError(f"{path}: no column {name!r}; {suggest(name, frame)}")
+    return frame
+
+
+def parquet_of(path: Path) -> pd.DataFrame:
+    """Return a Parquet file as a table.
+
+    Raises:
+        StudyError: it is not there, or cannot be read.
+    """
+    _demand(path)
+    try:
+        return pd.read_parquet(path)
+    except (ValueError, OSError) as error:
+        raise StudyError(f"{path}: not readable as Parquet: {_line(error)}; {AGAIN}") from None
+
+
+def demand_size(path: Path, expected: int) -> None:
+    """Raise StudyError unless a file has so many bytes."""
+    _demand(path)
+    found = path.stat().st_size
+    if found != expected:
+        raise StudyError(f"{path}: {found} bytes found, {expected} expected; {AGAIN}")
+
+
+def _demand(path: Path) -> None:
+    if not path.is_file():
+        raise StudyError(f"{path}: no such file; run the stage that makes it")
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
