@@ -1,4 +1,4 @@
-"""The fused step beside torch's, on a CPU: run by ``test_engine_adam.py`` in triton's interpreter."""
+"""The fused step beside that of torch on a CPU; ``test_engine_adam.py`` runs it, interpreted."""
 
 import sys
 
