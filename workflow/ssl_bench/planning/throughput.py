@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from ssl_bench.planning.known import Size, rows
 from ssl_bench.planning.work import CellPlan, Plan, StreamPlan, packs
+from ssl_bench.study import Study
 
 STRIDE = 320
 """Samples a frame of everything that was measured."""
@@ -101,16 +102,31 @@ def encoded_hours(plan: Plan, stream: StreamPlan) -> float | None:
         jobs = packs(study)
         return stream.hours.total * stages * sum(jobs[task, stream.upstream] for task in tasks)
     audio = 0.0
-    for cell in plan.cells:
-        if cell.cell.task not in tasks or cell.cell.upstream != stream.upstream:
-            continue
-        if cell.train is None or cell.sweep is None:
+    for task in tasks:
+        cells = [c for c in plan.cells if c.cell[:2] == (task, stream.upstream)]
+        if any(cell.train is None or cell.sweep is None for cell in cells):
             return None
-        batch = _batch_seconds(plan, cell)
+        if not cells:
+            continue
+        batch = _batch_seconds(plan, cells[0])
         if batch is None:
             return None
-        audio += (cell.train * cell.steps + cell.sweep * cell.sweep_steps) * batch / 3600
+        if stream.tuned:
+            batches = sum((c.train or 0) * c.steps + (c.sweep or 0) * c.sweep_steps for c in cells)
+        else:
+            batches = _batches(study, cells[0]) * len(study.packs(task, stream.upstream))
+        audio += batches * batch / 3600
     return audio
+
+
+def _batches(study: Study, cell: CellPlan) -> int:
+    """Return how many batches a job encodes: each seed's, for all interfaces and learning rates."""
+    shared = study.training_of(cell.cell.task).order == "shared"
+    tried = 0 if study.sweep is None else len(study.sweep.seeds)
+    trained = len(study.seeds)
+    if shared:
+        tried, trained = min(tried, 1), 1
+    return trained * cell.steps + tried * cell.sweep_steps
 
 
 def _batch_seconds(plan: Plan, cell: CellPlan) -> float | None:
