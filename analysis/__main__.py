@@ -1,6 +1,5 @@
 """``python -m analysis collect|tables|figures|report|crate``: what the DAG's last rules call."""
 
-import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -8,21 +7,30 @@ from typing import Annotated
 
 import typer
 
+from ssl_bench.alone import alone
 from ssl_bench.errors import StudyError
+from ssl_bench.progress import tell
+from ssl_bench.whole import refusal, whole
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 TablesFolder = Annotated[Path, typer.Option("--tables", help="results/<study>/tables")]
 
 
 def one_line(command: Callable[..., None]) -> Callable[..., None]:
-    """Print a user's mistake as one line and exit with status 2."""
+    """Print a user's mistake, or a disk that takes no more, as one line; exit with status 2."""
 
     @wraps(command)
     def run(*args: object, **options: object) -> None:
         try:
             command(*args, **options)
         except StudyError as error:
-            print(f"error: {error}", file=sys.stderr)
+            tell(f"error: {error}")
+            raise typer.Exit(2) from None
+        except OSError as error:
+            line = refusal(error)
+            if line is None:
+                raise
+            tell(f"error: {line}")
             raise typer.Exit(2) from None
 
     return run
@@ -35,8 +43,10 @@ def collect_command(
 ) -> None:
     """Gather the cells of a study into results/<study>/tables."""
     from analysis.collect import collect
+    from ssl_bench.study import load
 
-    collect(study)
+    with alone(load(study).results / "tables"):
+        collect(study)
 
 
 @app.command("tables")
@@ -52,6 +62,11 @@ def tables_command(
     And table1 … table4.{csv,md,tex}: those of the paper that the study has cells of.
     comparison_main.md has averages in place of their tasks; the others have every task.
     """
+    with alone(out):
+        print("\n".join(map(str, _write_tables(tables, out, resamples, seed))))
+
+
+def _write_tables(tables: Path, out: Path, resamples: int, seed: int) -> list[Path]:
     from analysis import captions, claims, comparison, paper_tables, paper_verdicts
     from analysis.evidence import Evidence
     from analysis.folding import fold
@@ -67,8 +82,7 @@ def tables_command(
     paths += claims.write(claims.claims(study, evidence), out, captions.caption("claims", study))
     verdicts = paper_verdicts.claims(evidence)
     paths += paper_verdicts.write(verdicts, out, captions.caption("paper_claims", study))
-    paths += paper_tables.write(study, out)
-    print("\n".join(map(str, paths)))
+    return paths + paper_tables.write(study, out)
 
 
 @app.command("figures")
@@ -86,7 +100,8 @@ def figures_command(
     from analysis.folding import fold
     from analysis.tables import load
 
-    print("\n".join(map(str, figures.write(fold(load(tables)), out, only or (), upstream))))
+    with alone(out):
+        print("\n".join(map(str, figures.write(fold(load(tables)), out, only or (), upstream))))
 
 
 @app.command("report")
@@ -101,8 +116,8 @@ def report_command(
     from analysis.tables import load
 
     page = report(load(tables), figures)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(page, encoding="utf-8")
+    with whole(out) as place:
+        place.write_text(page, encoding="utf-8")
     print(out)
 
 

@@ -8,7 +8,6 @@ gained an interface, trains only the cells that are missing.
 import copy
 import json
 import platform
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,6 +39,7 @@ from ssl_bench.sampling import evaluation_batches
 from ssl_bench.study import Cell, Study
 from ssl_bench.tasks.base import Task
 from ssl_bench.training import Trained, train
+from ssl_bench.whole import whole, whole_folder
 
 STACKED = 64
 """Most runs that are trained at once; more are trained in turns."""
@@ -78,14 +78,13 @@ def sweep(study: Study, task: str, upstream: str, pack: str) -> None:
             if not place.is_file() or pd.read_csv(place)["stamp"].iloc[0] != stamp:
                 stream = stream or _open(study, task, upstream, device)
                 swept = _sweep_cell(stream, interface).assign(stamp=stamp)
-                kept.mkdir(parents=True, exist_ok=True)
-                partial = place.with_suffix(".partial")
-                swept.to_csv(partial, index=False)
-                partial.rename(place)
+                with whole(place) as partial:
+                    swept.to_csv(partial, index=False)
             discard(study.checkpoint_dir("sweep", cell))
             part = pd.read_csv(place, dtype={"layer": "Int64"}, float_precision="round_trip")
             tables.append(part.drop(columns="stamp"))
-    pd.concat(tables).to_csv(folder / "sweep.csv", index=False)
+    with whole(folder / "sweep.csv") as partial:
+        pd.concat(tables).to_csv(partial, index=False)
 
 
 def _sweep_cell(stream: Stream, interface: str) -> pd.DataFrame:
@@ -144,7 +143,8 @@ def run(study: Study, task: str, upstream: str, pack: str) -> None:
             discard(study.checkpoint_dir("train", cell))
             about = json.loads((place / "metrics.json").read_text())
             rows += about["runs"]
-    pd.DataFrame(rows).to_csv(folder / "train.csv", index=False)
+    with whole(folder / "train.csv") as partial:
+        pd.DataFrame(rows).to_csv(partial, index=False)
 
 
 def _train_cell(stream: Stream, cell: Cell, place: Path, chosen: dict[int | None, float]) -> None:
@@ -188,30 +188,28 @@ def _train_cell(stream: Stream, cell: Cell, place: Path, chosen: dict[int | None
     for row in rows:
         row["seconds"] = round(seconds / len(rows), 3)
 
-    partial = place.with_name(f".{place.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     frame = pd.concat(scores)
     frame["layer"] = frame["layer"].astype("Int64")
-    frame.to_parquet(partial / "scores.parquet", index=False)
-    pd.DataFrame(history).astype({"layer": "Int64"}).to_csv(partial / "history.csv", index=False)
-    pd.concat(profiles).to_csv(partial / "layer_profile.csv", index=False)
-    save_file(weights, partial / "weights.safetensors")
-    (partial / "metrics.json").write_text(
-        json.dumps(
-            {
-                "stamp": _stamp(study, cell, chosen),
-                "config": json.loads(study.slice(*cell)),
-                "versions": _versions(),
-                **({"enlarged": enlarged._asdict()} if enlarged else {}),
-                "runs": rows,
-            },
-            indent=1,
-            default=str,
+    with whole_folder(place) as partial:
+        frame.to_parquet(partial / "scores.parquet", index=False)
+        pd.DataFrame(history).astype({"layer": "Int64"}).to_csv(
+            partial / "history.csv", index=False
         )
-    )
-    shutil.rmtree(place, ignore_errors=True)
-    partial.rename(place)
+        pd.concat(profiles).to_csv(partial / "layer_profile.csv", index=False)
+        save_file(weights, partial / "weights.safetensors")
+        (partial / "metrics.json").write_text(
+            json.dumps(
+                {
+                    "stamp": _stamp(study, cell, chosen),
+                    "config": json.loads(study.slice(*cell)),
+                    "versions": _versions(),
+                    **({"enlarged": enlarged._asdict()} if enlarged else {}),
+                    "runs": rows,
+                },
+                indent=1,
+                default=str,
+            )
+        )
     say(f"{label}: {len(rows)} runs in {seconds:.0f} s")
 
 
