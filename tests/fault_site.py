@@ -44,6 +44,7 @@ SMALL: dict[str, Any] = {
 }
 """The smoke study's shape in ten jobs of a moment."""
 
+ANALYSIS = ("collect", "tables", "figures", "report", "crate")
 STAGES: list[tuple[str, ...]] = [
     ("corpus", "--name", "words"),
     ("upstream", "--name", "fbank"),
@@ -56,6 +57,22 @@ STAGES: list[tuple[str, ...]] = [
     ("collect",),
 ]
 """The commands of its rules, up to the tables that later stages read."""
+_TABLES = ("--tables", "results/small/tables")
+_REPORT = "results/small/report.html"
+LATER: list[tuple[str, ...]] = [
+    ("tables", *_TABLES, "--out", "results/small/tables", "--resamples", "100"),
+    ("figures", *_TABLES, "--out", "results/small/figures"),
+    (
+        "report",
+        *_TABLES,
+        "--figures",
+        "results/small/figures",
+        "--out",
+        "results/small/report.html",
+    ),
+    ("crate", "--results", "results/small"),
+]
+"""Those of the rules after them."""
 
 
 class Site:
@@ -111,20 +128,19 @@ class Site:
         """Run Snakemake to its end; return its exit status."""
         return self.start(*options, file=file).wait()
 
-    def stage(self, name: str, *options: str, limit: int | None = None) -> int:
-        """Run one stage as its rule does; return its exit status.
-
-        Args:
-            name: corpus, upstream, features, sweep, train or collect.
-            options: those of the command, other than the study.
-            limit: the most bytes that a file may have (RLIMIT_FSIZE).
-        """
-        package = "analysis" if name == "collect" else "ssl_bench"
-        command = [sys.executable, "-m", package, name, "--study", "study.yaml", *options]
-        with self.log.open("a") as log:
-            return subprocess.run(
-                command, cwd=self.root, env=self.environment, stdout=log, stderr=log
-            ).returncode
+    def stage(self, name: str, *options: str) -> subprocess.CompletedProcess[str]:
+        """Run one stage as its rule does; ``name``: that of its command."""
+        if name == "collect" or name not in ANALYSIS:
+            options = ("--study", "study.yaml", *options)
+        package = "analysis" if name in ANALYSIS else "ssl_bench"
+        return subprocess.run(
+            [sys.executable, "-m", package, name, *options],
+            cwd=self.root,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
 
     def end(self) -> None:
         """Run the study to its end."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 from fault_site import SMALL, STAGES, Site, kill_all
@@ -27,22 +28,40 @@ def everything() -> None:
 
 
 @pytest.fixture(scope="session")
-def listener(tmp_path_factory, repository) -> Iterator[str]:
-    """A process that has all imported, for the stages of every study here; its socket."""
+def listened(tmp_path_factory, repository) -> Iterator[tuple[str, int]]:
+    """A process that has all imported, for the stages of every study here: its socket, its id."""
     place = tmp_path_factory.mktemp("listener") / "place"
     script = f'echo "${warm.VARIABLE}" > {place}.partial; mv {place}.partial {place}; sleep 7200'
     code = [str(repository / name) for name in ("workflow", "interfaces", "")]
     process = subprocess.Popen(
         [sys.executable, "-m", "ssl_bench", "warm", "bash", "-c", script],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(code), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    while not place.exists():
-        assert process.poll() is None
-        time.sleep(0.05)
-    yield place.read_text().strip()
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    try:
+        while not place.exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        children = psutil.Process(process.pid).children()
+        (server,) = [child.pid for child in children if "ssl_bench" in child.cmdline()]
+        yield place.read_text().strip(), server
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.fixture(scope="session")
+def listener(listened) -> str:
+    """The socket of a process that has all imported."""
+    return listened[0]
+
+
+@pytest.fixture(scope="session")
+def listening(listened) -> psutil.Process:
+    """That process."""
+    return psutil.Process(listened[1])
 
 
 @pytest.fixture
@@ -81,5 +100,6 @@ def by_hand(tmp_path_factory, repository, listener) -> dict[str, bytes]:
     """The small study's tables, made by the stages' commands alone, without Snakemake."""
     made = Site(tmp_path_factory.mktemp("hand") / "site", repository, SMALL, listener)
     for stage in STAGES:
-        assert made.stage(*stage) == 0, (stage, made.said())
+        done = made.stage(*stage)
+        assert done.returncode == 0, (stage, done.stdout)
     return made.tables()

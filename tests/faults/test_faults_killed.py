@@ -8,6 +8,7 @@ import random
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import psutil
 import pytest
@@ -15,35 +16,50 @@ from fault_site import Site, kill_all
 
 pytestmark = pytest.mark.smoke
 
+JOBS = 17
+"""Jobs of the smoke study up to its tables."""
 KINDS = ("a process", "all", "snakemake")
 ROUNDS = 21
 COLD = 3
 """Rounds whose jobs start as users start them; the others' start from the warm listener."""
 
 
+class Kill(NamedTuple):
+    """What is killed, and when: so many seconds after so many jobs have ended."""
+
+    kind: str
+    jobs: int
+    seconds: float
+
+    @classmethod
+    def draw(cls, dice: random.Random, kind: str, most: int, seconds: float) -> "Kill":
+        return cls(kind, dice.randrange(most), dice.uniform(0, seconds))
+
+
 @dataclass
 class Fate:
-    """When and how the starts of a study are killed: in turn, then it is left to end."""
+    """How the starts of a study are killed, one after the other; then it is left to end."""
 
-    kills: list[tuple[str, float]]
+    kills: list[Kill]
     dice: random.Random
     met: list[str] = field(default_factory=list)
 
     def run(self, site: Site) -> None:
         """Start a study again and again until it ends; kill the starts that are to be killed."""
-        for kind, after in self.kills:
+        for kill in self.kills:
+            before = ended(site)
             process = site.start()
-            while process.poll() is None and not (site.root / "work").exists():
-                time.sleep(0.01)  # it imports
-            began = time.monotonic()
-            while process.poll() is None and time.monotonic() - began < after:
+            while process.poll() is None and ended(site) - before < kill.jobs:
                 time.sleep(0.01)
-            hit = process.poll() is None and self.kill(site, process, kind)
+            until = time.monotonic() + kill.seconds
+            while process.poll() is None and time.monotonic() < until:
+                time.sleep(0.01)
+            hit = self.kill(site, process, kill.kind)
             status = process.wait()
             if not hit:
                 assert status == 0, site.said()
                 break
-            self.met.append(f"{kind} after {after:.2f} s")
+            self.met.append(f"{kill.kind} {kill.seconds:.2f} s after {kill.jobs} jobs")
             unlock(site)
         site.end()
 
@@ -64,6 +80,11 @@ class Fate:
                     return True
             time.sleep(0.01)
         return False
+
+
+def ended(site: Site) -> int:
+    """Count the jobs that have ended well."""
+    return site.said().count("Finished jobid")
 
 
 def unlock(site: Site) -> None:
@@ -88,7 +109,7 @@ def check(site: Site, expected: dict[str, bytes]) -> None:
 def test_a_study_that_is_killed_again_and_again(site, by_hand) -> None:
     """Part of what follows: Snakemake alone, then one of its processes."""
     made = site()
-    fate = Fate([("snakemake", 1.0), ("a process", 5.0)], random.Random(0))
+    fate = Fate([Kill("snakemake", 2, 0.3), Kill("a process", 1, 0.3)], random.Random(0))
     fate.run(made)
     assert len(fate.met) == 2, made.said()
     assert made.tables() == by_hand
@@ -96,39 +117,45 @@ def test_a_study_that_is_killed_again_and_again(site, by_hand) -> None:
 
 
 @pytest.fixture(scope="module")
-def expected(everything, tmp_path_factory, repository, listener, smoke) -> tuple[dict, dict]:
-    """The smoke study's tables, undisturbed, and how long it took: warm, and cold."""
-    tables, seconds = [], {}
+def hits() -> list[str]:
+    """All kills that met something alive."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def expected(everything, tmp_path_factory, repository, listener, smoke) -> dict[str, bytes]:
+    """The smoke study's tables, undisturbed: the same with a listener and without."""
+    tables = []
     for place in (listener, ""):
         made = Site(tmp_path_factory.mktemp("smoke") / "site", repository, smoke, place)
-        process = made.start()
-        while not (made.root / "work").exists():
-            assert process.poll() is None, made.said()
-            time.sleep(0.01)
-        began = time.monotonic()
-        assert process.wait() == 0, made.said()
-        seconds[place] = time.monotonic() - began
+        made.end()
+        assert ended(made) == JOBS
         tables.append(made.tables())
     assert tables[0] == tables[1]  # which says, too, that the study is deterministic
-    return tables[0], seconds
+    return tables[0]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("number", range(ROUNDS))
-def test_every_instant(number, site, smoke, expected, listener, capsys) -> None:
-    tables, seconds = expected
+def test_every_instant(number, site, smoke, expected, hits, listener, capsys) -> None:
     dice = random.Random(number)
-    place = "" if number < COLD else listener
-    kills = [(KINDS[number % len(KINDS)], dice.uniform(0, seconds[place]))]
+    cold = number < COLD
+    pause = 6.0 if cold else 1.5  # about what a job takes
+    kills = [Kill.draw(dice, KINDS[number % len(KINDS)], JOBS, pause)]
     if number % 4 == 3:
-        kills.append((dice.choice(KINDS), dice.uniform(0, seconds[place])))
+        kills.append(Kill.draw(dice, dice.choice(KINDS), 4, pause))
     fate = Fate(kills, dice)
-    made = site(smoke, place)
+    made = site(smoke, "" if cold else listener)
     began = time.monotonic()
     fate.run(made)
-    check(made, tables)
+    check(made, expected)
     with capsys.disabled():
         took = time.monotonic() - began
         print(f"\n{number}: {'; '.join(fate.met) or 'not hit'}: the same tables, {took:.0f} s")
-    assert fate.met
+    hits.extend(fate.met)
+
+
+@pytest.mark.slow
+def test_instants_enough(everything, hits) -> None:
+    assert len(hits) >= 20
