@@ -87,6 +87,8 @@ class Site:
 
     def __init__(self, root: Path, repository: Path, study: dict[str, Any], place: str) -> None:
         self.root, self.name = root, study["name"]
+        self.always: list[str] = []
+        """Options of every call of Snakemake."""
         root.mkdir(exist_ok=True)
         for name in NEEDED:
             (root / name).symlink_to(repository / name)
@@ -113,7 +115,8 @@ class Site:
     def start(self, *options: str, file: str = "study.yaml") -> subprocess.Popen:
         """Start Snakemake; what it prints is added to ``said``, which lies beside the folder."""
         command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", file]
-        command += ["--set-threads", "corpus=1", "features=1", *(options or ["--", self.target])]
+        command += ["--set-threads", "corpus=1", "features=1", *self.always]
+        command += options or ["--", self.target]
         with self.log.open("a") as log:
             return subprocess.Popen(
                 command,
