@@ -69,9 +69,14 @@ def test_an_error_leaves_what_was_there(tmp_path, error) -> None:
     path = tmp_path / "table.csv"
     path.write_text("old")
     expected = StudyError if error is FULL else type(error)
-    with pytest.raises(expected) as caught, whole(path) as place:
-        place.write_text("half")
-        raise error
+
+    def half() -> None:
+        with whole(path) as place:
+            place.write_text("half")
+            raise error
+
+    with pytest.raises(expected) as caught:
+        half()
     if error is FULL:
         assert str(caught.value) == f"{path}: cannot be written: No space left on device"
     assert path.read_text() == "old"
@@ -91,10 +96,10 @@ def test_a_folder_takes_its_place_at_the_end(tmp_path) -> None:
 
 
 def test_causes_are_the_systems_words(tmp_path) -> None:
-    with pytest.raises(StudyError, match="weights: cannot be written: Is a directory"):
-        with named(tmp_path / "weights"):
-            (tmp_path / "weights").mkdir()
-            save_file({"a": torch.zeros(2)}, tmp_path / "weights")
+    path = tmp_path / "weights"
+    path.mkdir()
+    with pytest.raises(StudyError, match="weights: cannot be written: Is a dir"), named(path):
+        save_file({"a": torch.zeros(2)}, path)
     assert cause(ValueError("first\nsecond")) == "first"
     assert cause(OSError()) == "OSError"
 
@@ -185,10 +190,12 @@ def test_an_error_leaves_no_empty_folder(tmp_path) -> None:
     with pytest.raises(KeyError), alone(tmp_path / "work" / "a" / "b"):
         raise KeyError
     assert list((tmp_path / "work").iterdir()) == []
-    with pytest.raises(KeyError), alone(tmp_path / "work" / "a"):
-        (tmp_path / "work" / "a" / "kept").touch()
+    kept = tmp_path / "work" / "a" / "kept"
+    kept.parent.mkdir()
+    kept.touch()
+    with pytest.raises(KeyError), alone(kept.parent):
         raise KeyError
-    assert (tmp_path / "work" / "a" / "kept").exists()
+    assert kept.exists()
 
 
 def test_a_study_is_for_one_snakemake(tmp_path, holder) -> None:
@@ -217,6 +224,8 @@ def test_a_folder_that_is_none(tmp_path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StudyError, match="results: cannot be written: Not a directory"):
         writable(tmp_path / "file" / "results")
-    with pytest.raises(StudyError, match="file: cannot be written: Not a directory"):
-        with alone(tmp_path / "file"):
-            pass
+    with (
+        pytest.raises(StudyError, match="file: cannot be written: Not a directory"),
+        alone(tmp_path / "file"),
+    ):
+        pass

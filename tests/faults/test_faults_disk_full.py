@@ -166,6 +166,15 @@ def test_a_disk_with_room_for_a_part(everything, site, disk, by_hand, seed) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.xfail(strict=True, reason="states are mapped before their disk is known to have room")
+def test_states_on_a_disk_with_room_for_a_part(everything, site, disk, monkeypatch) -> None:
+    made = site(root=disk.folder / "site")
+    monkeypatch.setitem(globals(), "WIDE", set())
+    assert made.stage(*STAGES[0]).returncode == made.stage(*STAGES[1]).returncode == 0
+    through(made, [STAGES[2]], disk.room, lambda pages: 2 * pages + 2)
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_disk_that_fills_up_under_snakemake(everything, site, smoke, disk, capsys) -> None:
     """Its own files, logs, too, lie on the disk: enlarged each time, until the study has room."""
