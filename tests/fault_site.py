@@ -45,18 +45,26 @@ SMALL: dict[str, Any] = {
 """The smoke study's shape in ten jobs of a moment."""
 
 ANALYSIS = ("collect", "tables", "figures", "report", "crate")
-STAGES: list[tuple[str, ...]] = [
-    ("corpus", "--name", "words"),
-    ("upstream", "--name", "fbank"),
-    ("features", "--upstream", "fbank", "--corpus", "words"),
-    *(
-        (stage, "--task", task, "--upstream", "fbank", "--pack", "all")
-        for stage in ("sweep", "train")
-        for task in SMALL["tasks"]
-    ),
-    ("collect",),
-]
-"""The commands of its rules, up to the tables that later stages read."""
+TINY: dict[str, Any] = {**SMALL, "tasks": {"ks": SMALL["tasks"]["ks"]}}
+"""The same with one task."""
+
+
+def stages(study: dict[str, Any]) -> list[tuple[str, ...]]:
+    """List the commands of a study's rules, up to the tables that later stages read."""
+    return [
+        ("corpus", "--name", "words"),
+        ("upstream", "--name", "fbank"),
+        ("features", "--upstream", "fbank", "--corpus", "words"),
+        *(
+            (stage, "--task", task, "--upstream", "fbank", "--pack", "all")
+            for stage in ("sweep", "train")
+            for task in study["tasks"]
+        ),
+        ("collect",),
+    ]
+
+
+STAGES = stages(SMALL)
 _TABLES = ("--tables", "results/small/tables")
 _REPORT = "results/small/report.html"
 LATER: list[tuple[str, ...]] = [

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
-from fault_site import SMALL, STAGES, Site, kill_all
+from fault_site import SMALL, TINY, Site, kill_all, stages
 
 from ssl_bench import warm
 
@@ -95,11 +95,22 @@ def undisturbed(tmp_path_factory, repository, listener) -> Site:
     return made
 
 
+def made_by_hand(site: Site, study: dict[str, Any]) -> dict[str, bytes]:
+    for stage in stages(study):
+        done = site.stage(*stage)
+        assert done.returncode == 0, (stage, done.stdout)
+    return site.tables()
+
+
 @pytest.fixture(scope="session")
 def by_hand(tmp_path_factory, repository, listener) -> dict[str, bytes]:
     """The small study's tables, made by the stages' commands alone, without Snakemake."""
     made = Site(tmp_path_factory.mktemp("hand") / "site", repository, SMALL, listener)
-    for stage in STAGES:
-        done = made.stage(*stage)
-        assert done.returncode == 0, (stage, done.stdout)
-    return made.tables()
+    return made_by_hand(made, SMALL)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory, repository, listener) -> dict[str, bytes]:
+    """The same of the tiny study."""
+    made = Site(tmp_path_factory.mktemp("tiny") / "site", repository, TINY, listener)
+    return made_by_hand(made, TINY)

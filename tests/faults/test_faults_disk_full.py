@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from fault_site import LATER, STAGES, Site
+from fault_site import LATER, STAGES, TINY, Site, stages
 
 pytestmark = pytest.mark.smoke
 
@@ -136,14 +136,14 @@ def limit(listener: psutil.Process, size: int) -> Iterator[None]:
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (most, most))
 
 
-def test_a_limit_on_the_size_of_files(site, listening, by_hand) -> None:
-    made, dice = site(), random.Random(0)
+def test_a_limit_on_the_size_of_files(site, listening, tiny) -> None:
+    made, dice = site(TINY), random.Random(0)
 
     def grow(size: int) -> int | None:
         return dice.randrange(50, 200) if size < 0 else None
 
-    through(made, STAGES, lambda size: limit(listening, size), grow)
-    assert made.tables() == by_hand
+    through(made, stages(TINY), lambda size: limit(listening, size), grow)
+    assert made.tables() == tiny
 
 
 @pytest.mark.slow

@@ -5,11 +5,11 @@ import signal
 import time
 
 import pytest
-from fault_site import SMALL, Site
+from fault_site import SMALL, TINY, Site
 
 pytestmark = [pytest.mark.smoke, pytest.mark.slow]
 
-OTHER = {**SMALL, "name": "other", "tasks": {"ks": SMALL["tasks"]["ks"]}}
+OTHER = {**TINY, "name": "other"}
 REFUSED = "another Snakemake is at work on this study in this folder"
 
 
