@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help reproduce paper-smoke test slurm-test lint clean clean-checkpoints clean-states
+.PHONY: help reproduce paper-smoke test faults slurm-test lint clean clean-checkpoints clean-states
 
 STUDY ?= config/mini.yaml
 CORES ?= all
@@ -24,6 +24,7 @@ help:
 	@echo 'make reproduce   environment, then the study in STUDY (now $(STUDY))'
 	@echo 'make paper-smoke environment, then all of config/paper.yaml on small generated corpora'
 	@echo 'make test        environment, then the tests'
+	@echo 'make faults      studies killed, out of disk, started twice; half an hour to an hour'
 	@echo 'make slurm-test  the smoke study on a real Slurm (root; packages slurm-wlm and munge)'
 	@echo 'make lint        ruff, mypy, snakefmt (snakemake --lint is one of the tests)'
 	@echo 'make clean       remove caches (not .venv, work/ or results/)'
@@ -58,6 +59,9 @@ paper-smoke: .venv/.stamp
 
 test: .venv/.stamp
 	.venv/bin/python -m pytest -q
+
+faults: .venv/.stamp
+	SSL_BENCH_FAULTS=1 .venv/bin/python -m pytest -q -rs -s tests/faults
 
 slurm-test: .venv/.stamp
 	SSL_BENCH_SLURM_TEST=1 .venv/bin/python -m pytest -q -rs -s tests/slurm

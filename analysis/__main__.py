@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ssl_bench.alone import alone
 from ssl_bench.command_line import run
+from ssl_bench.whole import whole
 
 if TYPE_CHECKING:
     from analysis.tables import Tables
@@ -23,8 +25,10 @@ def collect_command(
 ) -> None:
     """Gather the cells of a study into results/<study>/tables."""
     from analysis.collect import collect
+    from ssl_bench.study import load
 
-    collect(study)
+    with alone(load(study).results / "tables"):
+        collect(study)
 
 
 @app.command("tables")
@@ -40,6 +44,13 @@ def tables_command(
     And table1 … table4.{csv,md,tex}: those of the paper that the study has cells of.
     comparison_main.md has averages in place of their tasks; the others have every task.
     """
+    with alone(out):
+        print("\n".join(map(str, _write_tables(tables, out, resamples, seed, captions_folder))))
+
+
+def _write_tables(
+    tables: Path, out: Path, resamples: int, seed: int, captions_folder: Path | None
+) -> list[Path]:
     from analysis import (
         captions,
         claims,
@@ -77,7 +88,7 @@ def tables_command(
         texts |= {"comparison": caption(study)}
         texts |= paper_tables.captions(study)
         paths += restructured.write(texts, captions_folder)
-    print("\n".join(map(str, paths)))
+    return paths
 
 
 @app.command("figures")
@@ -96,7 +107,8 @@ def figures_command(
     from analysis.tables import load
 
     study = fold(load(tables))
-    paths = figures.write(study, out, only or (), upstream)
+    with alone(out):
+        paths = figures.write(study, out, only or (), upstream)
     if captions_folder is not None:
         texts = {name: captions.caption(name, study, upstream) for name in only or figures.FIGURES}
         paths += restructured.write(texts, captions_folder)
@@ -114,8 +126,8 @@ def report_command(
     from analysis.tables import load
 
     page = report(load(tables), figures)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(page, encoding="utf-8")
+    with whole(out) as place:
+        place.write_text(page, encoding="utf-8")
     print(out)
 
 

@@ -20,6 +20,7 @@ from analysis.evidence import Evidence
 from analysis.resampling import Draws, estimate, paired, paired_difference
 from analysis.statistics import holm
 from analysis.tables import Tables
+from ssl_bench.whole import whole
 
 PAIRS: tuple[tuple[str, str], ...] = (
     ("hconv", "weighted_sum"),
@@ -240,6 +241,8 @@ def show_p(p: float) -> str:
 def write(table: pd.DataFrame, out: Path, caption: str) -> list[Path]:
     """Write claims.csv and claims.md."""
     out.mkdir(parents=True, exist_ok=True)
-    table.to_csv(out / "claims.csv", index=False, float_format="%.6g")
-    (out / "claims.md").write_text(f"{markdown(table)}\n{caption}\n", encoding="utf-8")
+    with whole(out / "claims.csv") as place:
+        table.to_csv(place, index=False, float_format="%.6g")
+    with whole(out / "claims.md") as place:
+        place.write_text(f"{markdown(table)}\n{caption}\n", encoding="utf-8")
     return [out / "claims.csv", out / "claims.md"]

@@ -10,6 +10,7 @@ from analysis.averages import average
 from analysis.code_versions import code, mixed
 from ssl_bench.progress import say
 from ssl_bench.read_back import csv_of, json_of, parquet_of
+from ssl_bench.whole import whole
 
 CELL_TABLES = {"scores": "parquet", "layer_profile": "csv", "history": "csv"}
 PROFILE = ["task", "upstream", "interface", "seed", "layer", "weight", "norm", "share", "kind"]
@@ -65,7 +66,8 @@ def collect(study_file: Path) -> None:
     if study.averages:
         _write(average(results, study.averages), out / "averages.csv")
     origin = provenance(study.model_dump(mode="json", exclude_unset=True), results, versions)
-    (study.results / "provenance.json").write_text(json.dumps(origin, indent=1) + "\n")
+    with whole(study.results / "provenance.json") as place:
+        place.write_text(json.dumps(origin, indent=1) + "\n")
     _write(_stack(sweeps, SWEEP), out / "sweep.csv")
     _write(_stack(found["layer_profile"], PROFILE), out / "layer_profile.csv")
     _write(_stack(found["history"]), out / "history.csv")
@@ -74,7 +76,8 @@ def collect(study_file: Path) -> None:
     for column in ("errors", "reference_length", "correct", "score", "label"):
         if column not in scores:
             scores[column] = None
-    scores.to_parquet(out / "scores.parquet", index=False, compression="zstd")
+    with whole(out / "scores.parquet") as place:
+        scores.to_parquet(place, index=False, compression="zstd")
 
 
 def provenance(
@@ -112,4 +115,5 @@ def _stack(frames: list[pd.DataFrame], columns: list[str] | None = None) -> pd.D
 def _write(frame: pd.DataFrame, path: Path) -> None:
     if "layer" in frame:
         frame = frame.assign(layer=frame["layer"].astype("Int64"))
-    frame.to_csv(path, index=False)
+    with whole(path) as place:
+        frame.to_csv(place, index=False)

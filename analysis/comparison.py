@@ -12,6 +12,7 @@ from analysis.latex import escape, tabular
 from analysis.resampling import paired_difference
 from analysis.statistics import holm, mean_interval
 from analysis.tables import Tables
+from ssl_bench.whole import whole
 
 ALPHA = 0.05
 
@@ -162,9 +163,11 @@ def write(table: pd.DataFrame, out: Path, caption: str) -> list[Path]:
         "comparison.md": f"{markdown(table)}\n{caption}\n",
         "comparison.tex": latex(table, caption),
     }
-    table.to_csv(out / "comparison.csv", index=False, float_format="%.6g")
+    with whole(out / "comparison.csv") as place:
+        table.to_csv(place, index=False, float_format="%.6g")
     for name, text in texts.items():
-        (out / name).write_text(text, encoding="utf-8")
+        with whole(out / name) as place:
+            place.write_text(text, encoding="utf-8")
     return [out / name for name in ("comparison.csv", *texts)]
 
 
@@ -174,5 +177,6 @@ def write_main(table: pd.DataFrame, tables: Tables, out: Path, caption: str) -> 
     main = tables.main_upstream
     path = out / "comparison_main.md"
     text = f"{markdown(table, [main])}\n{style.upstream_name(main)}. {caption}\n"
-    path.write_text(text, encoding="utf-8")
+    with whole(path) as place:
+        place.write_text(text, encoding="utf-8")
     return [path]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_bench.errors import StudyError
+from ssl_bench.whole import whole
 
 METADATA = "ro-crate-metadata.json"
 PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
@@ -81,7 +82,9 @@ def write(results: Path) -> Path:
             "actionStatus": "http://schema.org/CompletedActionStatus",
         },
     )
-    crate.metadata.write(results)
+    text = json.dumps(crate.metadata.generate(), indent=4, sort_keys=True, ensure_ascii=False)
+    with whole(results / METADATA) as place:
+        place.write_text(text, encoding="utf-8")
     return results / METADATA
 
 

@@ -12,6 +12,7 @@ from analysis.paper import Finder, held, nested, places, published
 from analysis.statistics import mean_interval
 from analysis.tables import CELL, Tables
 from ssl_bench.errors import StudyError
+from ssl_bench.whole import whole
 
 COLUMNS = (
     "table",
@@ -181,8 +182,10 @@ def write(tables: Tables, out: Path) -> list[Path]:
     paths = []
     for table in held(cells_of(tables)):
         frame = filled(table, tables)
-        frame.to_csv(out / f"{table}.csv", index=False, float_format="%.6g")
-        (out / f"{table}.md").write_text(markdown(frame), encoding="utf-8")
-        (out / f"{table}.tex").write_text(latex(frame), encoding="utf-8")
+        with whole(out / f"{table}.csv") as place:
+            frame.to_csv(place, index=False, float_format="%.6g")
+        for ending, text in ((".md", markdown(frame)), (".tex", latex(frame))):
+            with whole(out / f"{table}{ending}") as place:
+                place.write_text(text, encoding="utf-8")
         paths += [out / f"{table}{ending}" for ending in (".csv", ".md", ".tex")]
     return paths

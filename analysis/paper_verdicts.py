@@ -21,6 +21,7 @@ from analysis.paper import Place, names
 from analysis.paper_claims import CLAIMS, Finding
 from analysis.paper_gains import Own, Printed
 from analysis.statistics import holm
+from ssl_bench.whole import whole
 
 _SHOWN = ("claim", "verdict", "ours, %", "published", "p (Holm)", "test", "note")
 HOLDS, FAILS, OPEN, UNTESTED = "holds", "does not hold", "not shown", "not testable"
@@ -158,7 +159,8 @@ def _interval(part: pd.Series) -> str:
 def write(table: pd.DataFrame, out: Path, caption: str) -> list[Path]:
     """Write paper_claims.csv and paper_claims.md."""
     out.mkdir(parents=True, exist_ok=True)
-    table.to_csv(out / "paper_claims.csv", index=False, float_format="%.6g")
-    text = f"{markdown(table)}\n{caption}\n"
-    (out / "paper_claims.md").write_text(text, encoding="utf-8")
+    with whole(out / "paper_claims.csv") as place:
+        table.to_csv(place, index=False, float_format="%.6g")
+    with whole(out / "paper_claims.md") as place:
+        place.write_text(f"{markdown(table)}\n{caption}\n", encoding="utf-8")
     return [out / "paper_claims.csv", out / "paper_claims.md"]

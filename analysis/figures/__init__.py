@@ -27,6 +27,7 @@ from analysis.figures import (
 from analysis.figures.canvas import Absent, notice
 from analysis.tables import Tables
 from ssl_bench.errors import StudyError, suggest
+from ssl_bench.whole import whole
 
 FIGURES: dict[str, Callable[..., Figure]] = {
     "interface_comparison": interface_comparison.draw,
@@ -86,7 +87,8 @@ def write(
             figure.set_layout_engine("none")  # laid out: both files share it
             for suffix, metadata in ((".png", {}), (".svg", {"Date": None})):
                 paths.append(out / f"{name}{suffix}")
-                figure.savefig(paths[-1], dpi=DPI, metadata=metadata)
+                with whole(paths[-1]) as place:
+                    figure.savefig(place, dpi=DPI, metadata=metadata)
     if not only:
         texts = {
             name: {
@@ -96,5 +98,6 @@ def write(
             for name in names
         }
         paths.append(out / "captions.json")
-        paths[-1].write_text(json.dumps(texts, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        with whole(paths[-1]) as place:
+            place.write_text(json.dumps(texts, indent=1, ensure_ascii=False) + "\n", "utf-8")
     return paths

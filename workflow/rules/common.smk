@@ -11,6 +11,7 @@ sys.path[:0] = [
 
 from analysis import captions, paper
 from ssl_bench import inventory
+from ssl_bench.alone import claim, writable
 from ssl_bench.errors import StudyError
 from ssl_bench.study import from_snakemake, save
 
@@ -45,8 +46,10 @@ GPU = int(study.uses_gpu())
 
 
 onstart:
-    save(study)
     try:
+        claim(study.work)
+        writable(study.results)
+        save(study)
         inventory.check(study, prepared=False)
     except StudyError as error:
         sys.exit(f"error: {error}")

@@ -75,8 +75,10 @@ def corpus(study: StudyFile, name: Annotated[str, typer.Option()]) -> None:
     """Prepare a corpus: CutSets, table, packed waveforms."""
     made = _read(study, corpus=name)
     from ssl_bench import corpus as stage
+    from ssl_bench.alone import alone
 
-    stage.prepare(made, name)
+    with alone(made.corpus_dir(name)):
+        stage.prepare(made, name)
 
 
 @app.command()
@@ -95,8 +97,10 @@ def download(
 def upstream(study: StudyFile, name: Annotated[str, typer.Option()]) -> None:
     """Load an upstream and record its sizes."""
     made = _read(study, upstream=name)
+    from ssl_bench.alone import writable
     from ssl_bench.upstream import describe
 
+    writable(made.upstream_file(name).parent)
     describe(made, name)
 
 
@@ -108,10 +112,11 @@ def features(
 ) -> None:
     """Compute one upstream's states of one corpus."""
     made = _read(study, upstream=upstream, corpus=corpus)
+    from ssl_bench.alone import alone
     from ssl_bench.device import lease
     from ssl_bench.features import compute
 
-    with lease(made.device) as device:
+    with alone(made.features_dir(upstream, corpus)), lease(made.device) as device:
         compute(made, upstream, corpus, device)
 
 
@@ -124,9 +129,14 @@ def similarity(
 ) -> None:
     """Measure how alike the layers of an upstream are."""
     made = _read(study, upstream=upstream, corpus=corpus)
+    from ssl_bench.alone import writable
     from ssl_bench.similarity import measure
+    from ssl_bench.whole import whole
 
-    measure(made, upstream, corpus).to_csv(out, index=False)
+    writable(out.parent)
+    table = measure(made, upstream, corpus)
+    with whole(out) as place:
+        table.to_csv(place, index=False)
 
 
 @app.command()
@@ -138,9 +148,11 @@ def sweep(
 ) -> None:
     """Try the learning rates of the cells of one job."""
     made = _read(study, task=task, upstream=upstream, pack=pack)
+    from ssl_bench.alone import alone
     from ssl_bench.cells import sweep as stage
 
-    stage(made, task, upstream, pack)
+    with alone(made.pack_dir(task, upstream, pack)):
+        stage(made, task, upstream, pack)
 
 
 @app.command()
@@ -152,9 +164,11 @@ def train(
 ) -> None:
     """Train all seeds of the cells of one job and score them."""
     made = _read(study, task=task, upstream=upstream, pack=pack)
+    from ssl_bench.alone import alone
     from ssl_bench.cells import run as stage
 
-    stage(made, task, upstream, pack)
+    with alone(made.pack_dir(task, upstream, pack)):
+        stage(made, task, upstream, pack)
 
 
 @app.command()

@@ -8,7 +8,6 @@ gained an interface, trains only the cells that are missing.
 import copy
 import json
 import platform
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -43,6 +42,7 @@ from ssl_bench.sampling import evaluation_batches
 from ssl_bench.study import Cell, Study
 from ssl_bench.tasks.base import Task
 from ssl_bench.training import Trained, train_together
+from ssl_bench.whole import whole, whole_folder
 
 Chosen = dict[str, dict[int | None, float]]
 """The learning rate of every interface, of each of its layers where single ones are probed."""
@@ -81,10 +81,8 @@ def sweep(study: Study, task: str, upstream: str, pack: str) -> None:
         for together in _together(stream, missing):
             assert stream is not None
             for interface, swept in _sweep_cells(stream, together).items():
-                kept.mkdir(parents=True, exist_ok=True)
-                partial = kept / f"{interface}.partial"
-                swept.assign(stamp=stamps[interface]).to_csv(partial, index=False)
-                partial.rename(kept / f"{interface}.csv")
+                with whole(kept / f"{interface}.csv") as partial:
+                    swept.assign(stamp=stamps[interface]).to_csv(partial, index=False)
             discard(study.checkpoint_dir("sweep", Cell(task, upstream, together[0])))
     for name in names:
         discard(study.checkpoint_dir("sweep", Cell(task, upstream, name)))
@@ -92,7 +90,8 @@ def sweep(study: Study, task: str, upstream: str, pack: str) -> None:
         pd.read_csv(kept / f"{name}.csv", dtype={"layer": "Int64"}, float_precision="round_trip")
         for name in names
     ]
-    pd.concat(tables).drop(columns="stamp").to_csv(folder / "sweep.csv", index=False)
+    with whole(folder / "sweep.csv") as partial:
+        pd.concat(tables).drop(columns="stamp").to_csv(partial, index=False)
 
 
 def _together(stream: Stream | None, interfaces: list[str]) -> list[list[str]]:
@@ -203,7 +202,8 @@ def run(study: Study, task: str, upstream: str, pack: str) -> None:
     for name in names:
         discard(study.checkpoint_dir("train", Cell(task, upstream, name)))
         rows += json.loads((folder / name / "metrics.json").read_text())["runs"]
-    pd.DataFrame(rows).to_csv(folder / "train.csv", index=False)
+    with whole(folder / "train.csv") as partial:
+        pd.DataFrame(rows).to_csv(partial, index=False)
 
 
 def _train_cells(stream: Stream, folder: Path, chosen: Chosen) -> None:
@@ -287,33 +287,24 @@ class _Left:
         study, cell = stream.study, self.cell
         for row in self._rows:
             row["seconds"] = round(self.seconds / len(self._rows), 3)
-        partial = place.with_name(f".{place.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
         frame = pd.concat(self._scores)
         frame["layer"] = frame["layer"].astype("Int64")
-        frame.to_parquet(partial / "scores.parquet", index=False)
         history = pd.DataFrame(self._history).astype({"layer": "Int64"})
-        history.to_csv(partial / "history.csv", index=False)
-        pd.concat(self._profiles).to_csv(partial / "layer_profile.csv", index=False)
-        save_file(self._weights, partial / "weights.safetensors")
-        (partial / "metrics.json").write_text(
-            json.dumps(
-                {
-                    "stamp": _stamp(study, cell, chosen),
-                    "config": json.loads(study.slice(*cell)),
-                    "versions": _versions(),
-                    "hardware": hardware(),
-                    "energy_joules": joules,
-                    **({"enlarged": self._enlarged._asdict()} if self._enlarged else {}),
-                    "runs": self._rows,
-                },
-                indent=1,
-                default=str,
-            )
-        )
-        shutil.rmtree(place, ignore_errors=True)
-        partial.rename(place)
+        about = {
+            "stamp": _stamp(study, cell, chosen),
+            "config": json.loads(study.slice(*cell)),
+            "versions": _versions(),
+            "hardware": hardware(),
+            "energy_joules": joules,
+            **({"enlarged": self._enlarged._asdict()} if self._enlarged else {}),
+            "runs": self._rows,
+        }
+        with whole_folder(place) as partial:
+            frame.to_parquet(partial / "scores.parquet", index=False)
+            history.to_csv(partial / "history.csv", index=False)
+            pd.concat(self._profiles).to_csv(partial / "layer_profile.csv", index=False)
+            save_file(self._weights, partial / "weights.safetensors")
+            (partial / "metrics.json").write_text(json.dumps(about, indent=1, default=str))
         label = f"train {cell.task} {cell.upstream} {cell.interface}"
         say(f"{label}: {len(self._rows)} runs in {self.seconds:.0f} s")
 

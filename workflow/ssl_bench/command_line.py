@@ -1,4 +1,4 @@
-"""How a command line of this project ends: a user's mistake is one line and exit status 2."""
+"""How a command line ends: a user's mistake, or a full disk, is one line and exit status 2."""
 
 import sys
 from collections.abc import Sequence
@@ -7,6 +7,8 @@ from typing import Any
 import typer
 
 from ssl_bench.errors import StudyError
+from ssl_bench.progress import tell
+from ssl_bench.whole import refusal
 
 MISTAKE = 2
 """Exit status of what the user can mend."""
@@ -26,11 +28,16 @@ def run(app: typer.Typer, program: str, arguments: Sequence[str] | None = None) 
         _leave(str(error))
     except _USAGE as error:
         _leave(_wrong_usage(error, program))
+    except OSError as error:
+        line = refusal(error)
+        if line is None:
+            raise
+        _leave(line)
     sys.exit(status or 0)
 
 
 def _leave(line: str) -> None:
-    print(f"error: {line}", file=sys.stderr)
+    tell(f"error: {line}")
     sys.exit(MISTAKE)
 
 

@@ -24,6 +24,7 @@ from ssl_bench.read_back import demand_size, parquet_of
 from ssl_bench.study import Study
 from ssl_bench.tasks.base import Task
 from ssl_bench.upstreams.base import SAMPLE_RATE
+from ssl_bench.whole import named, whole
 
 LISTED = 200
 """Labels beyond which the summary does not list how often each occurs."""
@@ -35,9 +36,10 @@ _NO_LABELS = ("id", "split", "duration", "text", "speaker", "samples", "crc32", 
 def prepare(study: Study, name: str) -> None:
     """Write a corpus folder; nothing half-written stays behind."""
     folder = study.corpus_dir(name)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     try:
+        for old in folder.iterdir():  # not the folder itself, on which this process has its lock
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
         _write(study, name, folder)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
@@ -67,15 +69,19 @@ def _write(study: Study, name: str, folder: Path) -> None:
             make_task(study, task, frame)  # labels that do not fit are told now, and once
     used = set(frame["id"])
     for split, subset in cuts.items():
-        subset.filter(lambda cut: cut.id in used).to_file(folder / f"{split}.jsonl.gz")
+        listed = folder / f"{split}.jsonl.gz"
+        with named(listed):
+            subset.filter(lambda cut: cut.id in used).to_file(listed)
     about = summary(frame, kind.published(config) if hasattr(kind, "published") else {})
-    (folder / "summary.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+    with whole(folder / "summary.json") as place:
+        place.write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n")
     for split, numbers in about.items():
         found = numbers["utterances"]
         published = numbers.get("published_utterances", found)
         if found != published:
             say(f"corpora.{name}: {split}: {found:,} utterances; published are {published:,}")
-    frame.to_parquet(folder / "table.parquet", index=False)
+    with whole(folder / "table.parquet") as place:
+        frame.to_parquet(place, index=False)
 
 
 def _pack(study: Study, name: str, cuts: dict[str, Any], folder: Path) -> pd.DataFrame:
@@ -84,7 +90,8 @@ def _pack(study: Study, name: str, cuts: dict[str, Any], folder: Path) -> pd.Dat
     kind = registry.load("corpora", config.kind)
     every = [(split, cut) for split in cuts for cut in cuts[split]]
     rows, bad = [], []
-    with (folder / "waveforms.bin").open("wb") as sink:
+    path = folder / "waveforms.bin"
+    with named(path), path.open("wb") as sink:
         for split, cut in track(every, f"packing {name}"):
             try:
                 samples = _processed(kind, config, split, cut)

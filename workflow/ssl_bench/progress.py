@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
+from contextlib import suppress
 from typing import TypeVar
 
 from rich.progress import track as bar
@@ -35,5 +36,14 @@ def amount(size: float) -> str:
 
 
 def say(line: str) -> None:
-    """Print one line to the log at once."""
-    print(line, file=sys.stderr, flush=True)
+    """Print one line to the log at once; where the disk of the log is full, the work goes on."""
+    with suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
+
+
+def tell(line: str) -> None:
+    """Print one line to the log, or where that cannot be written to standard output."""
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError:
+        print(line, flush=True)

@@ -18,6 +18,7 @@ from ssl_bench.configuration import Strict
 from ssl_bench.documents import read_mapping
 from ssl_bench.errors import StudyError, suggest
 from ssl_bench.recipe import FineTune, Recipe, Seed, Sweep, Training, settle
+from ssl_bench.whole import whole
 
 OWN = ("training", "learning_rates", "interfaces", "job", "enlarge_by")
 """Keys of a task's entry that are the study's business, not the kind's."""
@@ -358,8 +359,8 @@ def save(study: Study) -> None:
     # What is not said stays unsaid: only then do published recipes stand below it.
     text = study.model_dump_json(indent=1, exclude_unset=True) + "\n"
     if not study.resolved.is_file() or study.resolved.read_text() != text:
-        study.resolved.parent.mkdir(parents=True, exist_ok=True)
-        study.resolved.write_text(text)
+        with whole(study.resolved) as place:
+            place.write_text(text)
 
 
 def parse(raw: dict[str, Any], source: str = "study") -> Study:

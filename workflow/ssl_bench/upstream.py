@@ -6,6 +6,7 @@ from ssl_bench.features import load_upstream, weights_digest
 from ssl_bench.fine_tuning import parts_of
 from ssl_bench.study import Study
 from ssl_bench.upstreams._checkpoints import file_digest
+from ssl_bench.whole import whole
 
 
 def describe(study: Study, name: str) -> None:
@@ -29,5 +30,5 @@ def describe(study: Study, name: str) -> None:
         "weights_sha256": weights_digest(encoder),
     }
     path = study.upstream_file(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(about, indent=1) + "\n")
+    with whole(path) as place:
+        place.write_text(json.dumps(about, indent=1) + "\n")

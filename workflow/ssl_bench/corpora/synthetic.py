@@ -19,6 +19,7 @@ from ssl_bench.corpora.base import CorpusConfig
 from ssl_bench.progress import track
 from ssl_bench.speech.espeak import RATE
 from ssl_bench.speech.recipe import SPLITS, Recipe, keep_memory, utterance
+from ssl_bench.whole import named
 
 if TYPE_CHECKING:
     from lhotse import CutSet
@@ -126,7 +127,7 @@ def _made(
 def _write(recipe: Recipe, split: str, audio: Path, index: int) -> Written:
     made = utterance(recipe, split, index)
     path = audio / f"{made.id}.wav"
-    with wave.open(str(path), "wb") as file:
+    with named(path), wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(RATE)
