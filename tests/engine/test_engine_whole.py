@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import typer
 from safetensors.torch import save_file
 
 from ssl_bench import __main__ as command
@@ -133,12 +134,15 @@ def test_a_full_disk_under_the_log_ends_no_work(monkeypatch, capsys) -> None:
 
 
 def test_a_command_that_meets_a_full_disk_says_one_line(monkeypatch, capsys) -> None:
-    def stage(*_) -> None:
+    app = typer.Typer()
+
+    @app.command()
+    def stage() -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "work/x")
 
-    monkeypatch.setattr(command, "app", stage)
+    monkeypatch.setattr(command, "app", app)
     with pytest.raises(SystemExit) as ended:
-        command.main(["train"])
+        command.main([])
     assert ended.value.code == 2
     assert capsys.readouterr().err == "error: work/x: No space left on device\n"
 

@@ -7,20 +7,16 @@ gained an interface, trains only the cells that are missing.
 
 import copy
 import json
-import platform
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import save_file
 
-import ssl_bench
 import SSL_Interface
 from ssl_bench import enlarging
 from ssl_bench.checkpoints import Checkpoints, discard
@@ -29,39 +25,25 @@ from ssl_bench.device import demand_bf16, lease
 from ssl_bench.energy import Meter
 from ssl_bench.errors import StudyError
 from ssl_bench.evaluation import evaluate_together
-from ssl_bench.features import Features, open_features
+from ssl_bench.features import open_features
 from ssl_bench.fine_tuning import TunedRuns, Waveforms, open_waveforms
-from ssl_bench.profiles import layer_profiles
+from ssl_bench.leaving import Left, Part
 from ssl_bench.progress import say
-from ssl_bench.provenance import commit, hardware
 from ssl_bench.rates import chosen_rates
 from ssl_bench.read_back import csv_of, json_of, parquet_of
 from ssl_bench.recipe import Training
 from ssl_bench.runs import Joined, Run, Runs
 from ssl_bench.sampling import evaluation_batches
+from ssl_bench.stamps import stamp
+from ssl_bench.stream import Stream, enlarged
 from ssl_bench.study import Cell, Study
-from ssl_bench.tasks.base import Task
-from ssl_bench.training import Trained, train_together
-from ssl_bench.whole import whole, whole_folder
+from ssl_bench.training import train_together
+from ssl_bench.whole import whole
 
 Chosen = dict[str, dict[int | None, float]]
 """The learning rate of every interface, of each of its layers where single ones are probed."""
 STACKED = 64
 """Most runs that are trained at once; more are trained in turns."""
-
-
-@dataclass
-class Stream:
-    """What the cells of one (task, upstream) share."""
-
-    study: Study
-    task_name: str
-    upstream: str
-    task: Task
-    features: Features
-    rows: dict[str, int]
-    training: Training
-    device: torch.device
 
 
 def sweep(study: Study, task: str, upstream: str, pack: str) -> None:
@@ -75,7 +57,7 @@ def sweep(study: Study, task: str, upstream: str, pack: str) -> None:
     kept = folder / ".sweeps"
     names = study.interfaces_in(task, upstream, pack)
     with lease(study.device) as device:
-        stamps = {name: _stamp(study, Cell(task, upstream, name), {}) for name in names}
+        stamps = {name: stamp(study, Cell(task, upstream, name), {}) for name in names}
         missing = [name for name in names if not _swept(kept / f"{name}.csv", stamps[name])]
         stream = _open(study, task, upstream, device) if missing else None
         for together in _together(stream, missing):
@@ -141,16 +123,6 @@ def _sweep_cells(stream: Stream, interfaces: list[str]) -> dict[str, pd.DataFram
     }
 
 
-class Part(NamedTuple):
-    """Some runs of an interface that were trained at once, at the weights that were selected."""
-
-    interface: str
-    number: int
-    group: Runs
-    trained: Trained
-    seconds: float
-
-
 def _train(
     stream: Stream, stage: str, runs: dict[str, list[Run]], training: Training, chosen: Chosen
 ) -> Iterator[list[Part]]:
@@ -191,7 +163,7 @@ def run(study: Study, task: str, upstream: str, pack: str) -> None:
         missing = [
             name
             for name in names
-            if not _finished(folder / name, _stamp(study, Cell(task, upstream, name), chosen[name]))
+            if not _finished(folder / name, stamp(study, Cell(task, upstream, name), chosen[name]))
         ]
         stream = _open(study, task, upstream, device) if missing else None
         for together in _together(stream, missing):
@@ -223,7 +195,7 @@ def _train_cells(stream: Stream, folder: Path, chosen: Chosen) -> None:
         ]
         for interface, rates in chosen.items()
     }
-    left = {name: _Left(Cell(stream.task_name, stream.upstream, name)) for name in runs}
+    left = {name: Left(Cell(stream.task_name, stream.upstream, name)) for name in runs}
     lost = None
     for turn in _train(stream, "train", runs, stream.training, chosen):
         whole = [part for part in turn if not np.isnan(part.trained.dev).any()]
@@ -250,101 +222,6 @@ def _train_cells(stream: Stream, folder: Path, chosen: Chosen) -> None:
             f"{one.seed} is not finite at learning rate {one.learning_rate:g}; give the sweep "
             "smaller learning rates"
         )
-
-
-class _Left:
-    """What a cell leaves, gathered part by part, then written whole or not at all."""
-
-    def __init__(self, cell: Cell) -> None:
-        self.cell, self.seconds = cell, 0.0
-        self._enlarged: Any = None
-        self._rows: list[dict] = []
-        self._scores: list[pd.DataFrame] = []
-        self._history: list[dict] = []
-        self._profiles: list[pd.DataFrame] = []
-        self._weights: dict[str, torch.Tensor] = {}
-
-    def add(self, stream: Stream, part: Part, tests: list[pd.DataFrame]) -> None:
-        """Take what is kept of some trained runs and their scores on test."""
-        group = part.group
-        self.seconds += part.seconds
-        self._enlarged = _enlarged(stream, group.skeleton.interface)
-        self._rows += _result_rows(stream, self.cell, group, part.trained, tests)
-        for one, score in zip(group.runs, tests, strict=True):
-            self._scores.append(score.assign(layer=one.layer, seed=one.seed))
-        self._history += part.trained.history
-        self._profiles.append(layer_profiles(group, stream.features, _profile_rows(stream)))
-        self._weights |= {f"{part.number}.{k}": v.contiguous() for k, v in group.stored().items()}
-
-    def write(
-        self,
-        stream: Stream,
-        place: Path,
-        chosen: dict[int | None, float],
-        joules: float | None,
-    ) -> None:
-        """Write the cell's folder; ``joules`` is its runs' part of what the GPU took."""
-        study, cell = stream.study, self.cell
-        for row in self._rows:
-            row["seconds"] = round(self.seconds / len(self._rows), 3)
-        frame = pd.concat(self._scores)
-        frame["layer"] = frame["layer"].astype("Int64")
-        history = pd.DataFrame(self._history).astype({"layer": "Int64"})
-        about = {
-            "stamp": _stamp(study, cell, chosen),
-            "config": json.loads(study.slice(*cell)),
-            "versions": _versions(),
-            "hardware": hardware(),
-            "energy_joules": joules,
-            **({"enlarged": self._enlarged._asdict()} if self._enlarged else {}),
-            "runs": self._rows,
-        }
-        with whole_folder(place) as partial:
-            frame.to_parquet(partial / "scores.parquet", index=False)
-            history.to_csv(partial / "history.csv", index=False)
-            pd.concat(self._profiles).to_csv(partial / "layer_profile.csv", index=False)
-            save_file(self._weights, partial / "weights.safetensors")
-            (partial / "metrics.json").write_text(json.dumps(about, indent=1, default=str))
-        label = f"train {cell.task} {cell.upstream} {cell.interface}"
-        say(f"{label}: {len(self._rows)} runs in {self.seconds:.0f} s")
-
-
-def _result_rows(
-    stream: Stream, cell: Cell, group: Runs, trained: Trained, tests: list[pd.DataFrame]
-) -> list[dict[str, Any]]:
-    task, device, study = stream.task, stream.device, stream.study
-    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _resident()
-    interface, head = group.skeleton.interface, group.skeleton.head
-    size = sum(p.numel() for p in interface.parameters())
-    return [
-        {
-            "study": study.name,
-            "task": cell.task,
-            "upstream": cell.upstream,
-            "interface": cell.interface,
-            "layer": one.layer,
-            "seed": one.seed,
-            "learning_rate": one.learning_rate,
-            "metric": task.metric,
-            "higher_is_better": task.higher_is_better,
-            "dev": float(trained.dev[r]),
-            "test": task.value(tests[r]),
-            "n_dev": len(task.ids("dev")),
-            "n_test": len(tests[r]),
-            "interface_parameters": size,
-            "head_parameters": sum(p.numel() for p in head.parameters()),
-            "macs_per_frame": interface.macs_per_frame(),
-            "steps": stream.training.steps,
-            "best_step": int(trained.best_step[r]),
-            "seconds": 0.0,
-            "peak_memory_mb": round(peak / 2**20),
-            "device": _device_name(device),
-            "git_commit": commit(),
-            "version": ssl_bench.__version__,
-            "fingerprint": study.fingerprint(cell),
-        }
-        for r, one in enumerate(group.runs)
-    ]
 
 
 def _open(study: Study, task: str, upstream: str, device: torch.device) -> Stream:
@@ -379,25 +256,18 @@ def _maker(stream: Stream, interface: str) -> Callable[[], Joined]:
             fitted.fit_batch(*features.batch(batch.rows, batch.width))
         fitted.fit_finish()
 
-    enlarged = _enlarged(stream, first)
-    if enlarged is not None:
-        say(f"{stream.task_name} {stream.upstream} {interface}: {enlarged}")
+    larger = enlarged(stream, first)
+    if larger is not None:
+        say(f"{stream.task_name} {stream.upstream} {interface}: {larger}")
 
     def make() -> Joined:
         if first.needs_fit:
             joined = copy.deepcopy(first)
         else:
             joined = SSL_Interface.create(kind, num_layers=layers, dim=features.dim, **options)
-        return Joined(joined, enlarging.head(stream.task, first.output_dim, enlarged))
+        return Joined(joined, enlarging.head(stream.task, first.output_dim, larger))
 
     return make
-
-
-def _enlarged(stream: Stream, interface: Any) -> enlarging.Enlarged | None:
-    """Return how large the head behind an interface is made, where the task asks for it."""
-    study, name, features = stream.study, stream.task_name, stream.features
-    size = (features.layers, features.dim)
-    return enlarging.find(study, name, stream.task, *size, interface.output_dim)
 
 
 def _runs(stream: Stream, part: list[Run], make: Callable[[], Joined], training: Training) -> Runs:
@@ -423,7 +293,7 @@ def _checkpoints(
 ) -> Checkpoints:
     """Return the checkpoints of what is trained together; they lie with the first interface."""
     cells = [Cell(stream.task_name, stream.upstream, interface) for interface in interfaces]
-    stamps = [_stamp(stream.study, cell, chosen.get(cell.interface, {})) for cell in cells]
+    stamps = [stamp(stream.study, cell, chosen.get(cell.interface, {})) for cell in cells]
     return Checkpoints(
         stream.study.checkpoint_dir(stage, cells[0]),
         f"{stage} {stream.task_name} {stream.upstream} {' '.join(interfaces)}",
@@ -445,10 +315,6 @@ def _parts(stream: Stream, runs: list[Run]) -> list[list[Run]]:
     return [runs[start : start + most] for start in range(0, len(runs), most)]
 
 
-def _profile_rows(stream: Stream) -> np.ndarray:
-    return np.array([stream.rows[name] for name in stream.task.ids("dev")[:32]])
-
-
 def _mark_best(frame: pd.DataFrame, higher_is_better: bool) -> pd.DataFrame:
     """Mark the learning rate of best mean dev value, for each layer where there are several."""
     sign = 1.0 if higher_is_better else -1.0
@@ -462,18 +328,6 @@ def _mark_best(frame: pd.DataFrame, higher_is_better: bool) -> pd.DataFrame:
     rate = keyed["learning_rate"].where(mean == best).groupby(keyed["group"]).transform("min")
     keyed["chosen"] = keyed["learning_rate"] == rate
     return keyed.drop(columns=["group", "merit"])
-
-
-def _stamp(study: Study, cell: Cell, chosen: dict[int | None, float]) -> str:
-    """Name all that determines a cell: its slice of the study, its data, its learning rates."""
-    rates = sorted((str(layer), rate) for layer, rate in chosen.items())
-    return f"{study.fingerprint(cell)} {digest(study, cell)} {rates}"
-
-
-def digest(study: Study, cell: Cell) -> str:
-    """Return the digest of a cell's labels, recordings and encoder that the features stage left."""
-    folder = study.features_dir(cell.upstream, study.tasks[cell.task]["corpus"])
-    return str(json_of(folder / "features.json")["digest"])
 
 
 def _finished(place: Path, stamp: str) -> bool:
@@ -491,23 +345,3 @@ def _swept(place: Path, stamp: str) -> bool:
     except StudyError as error:
         say(f"{error}: swept anew")
         return False
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "ssl_bench": ssl_bench.__version__,
-    }
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-
-
-def _resident() -> int:
-    """Peak resident memory of this process in bytes."""
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

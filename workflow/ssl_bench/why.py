@@ -4,11 +4,11 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from ssl_bench.cells import digest
 from ssl_bench.errors import StudyError, suggest
 from ssl_bench.provenance import commit
 from ssl_bench.rates import chosen_rates
 from ssl_bench.read_back import json_of
+from ssl_bench.stamps import digest
 from ssl_bench.study import Cell, Study
 
 ABSENT = "nothing"
