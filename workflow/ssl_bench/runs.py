@@ -119,7 +119,10 @@ class Runs:
         """
         self.skeleton.train(training)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-            if not self.stackable or len(self) == 1:
+            alone = (
+                self.device.type == "cuda" and len(self) == 1
+            )  # its own backward passes are faster
+            if not self.stackable or alone:
                 return self._looped(states, lengths, shared)
             axis = None if shared else 0
             outputs, out_lengths = torch.vmap(
