@@ -42,7 +42,7 @@ from ssl_bench.runs import Run
 T = TypeVar("T")
 
 VARIABLE = "SSL_BENCH_CHECKPOINT_SECONDS"
-FORMAT = 1
+FORMAT = 2
 """Is raised with every change of what a checkpoint holds or of what it means."""
 STOPPED = 128 + signal.SIGTERM
 """Exit status of a training that was asked to end."""

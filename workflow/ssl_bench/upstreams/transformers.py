@@ -88,12 +88,7 @@ class TransformersUpstream(Upstream):
         Raises:
             StudyError: a waveform is shorter than the receptive field.
         """
-        shortest = min(len(w) for w in waveforms)
-        if shortest < self.receptive_field:
-            raise StudyError(
-                f"upstream: a recording has {shortest} samples at 16 kHz, "
-                f"expected at least {self.receptive_field} (one frame)"
-            )
+        shortest = self._demand_a_frame(waveforms)
         padded, samples = pad(waveforms, self.normalize)
         lengths = conv_lengths(samples, self.kernels, self.strides)
         frames = int(lengths.max())
@@ -111,6 +106,16 @@ class TransformersUpstream(Upstream):
             states = torch.stack([*inputs, last])
         return states.mul_(valid[None, :, :, None]) if ragged else states, lengths
 
+    def _demand_a_frame(self, waveforms: list[Tensor]) -> int:
+        """Return the samples of the shortest waveform, which must give a frame at least."""
+        shortest = min(len(w) for w in waveforms)
+        if shortest < self.receptive_field:
+            raise StudyError(
+                f"upstream: a recording has {shortest} samples at 16 kHz, "
+                f"expected at least {self.receptive_field} (one frame)"
+            )
+        return shortest
+
     def packed(
         self,
         waveforms: list[Tensor],
@@ -124,6 +129,7 @@ class TransformersUpstream(Upstream):
         half = waveforms[0].is_cuda and dtype is not torch.float32
         if not half or not packable(self.model.config):
             return super().packed(waveforms, normalize, dtype)
+        self._demand_a_frame(waveforms)
         if self._packed is None or self._packed[0] is not dtype:
             from ssl_bench.upstreams._packed import PackedEncoder
 
