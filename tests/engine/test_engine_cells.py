@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ssl_bench import cells
+from ssl_bench import cells, turns
 from ssl_bench.errors import StudyError
 from ssl_bench.features import open_features
 from ssl_bench.runs import Runs
@@ -203,7 +203,7 @@ def test_a_seed_gives_the_same_alone_in_company_and_again(ready, monkeypatch) ->
             together.loc[(row.interface, 2)],
             alone.set_index(["interface", "seed"]).loc[(row.interface, 2)],
         )
-    monkeypatch.setattr(cells, "STACKED", 2)
+    monkeypatch.setattr(turns, "STACKED", 2)
     in_turns = both(ready(seeds=[0, 1, 2], sweep=sweep, name="turns"))[columns]
     pd.testing.assert_frame_equal(in_turns.set_index(["interface", "seed"]), together)
 

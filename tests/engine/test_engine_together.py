@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from ssl_bench import cells, training
+from ssl_bench import cells, training, turns
 from ssl_bench.errors import StudyError
 from ssl_bench.features import Features
 from ssl_bench.runs import Run
@@ -53,6 +53,22 @@ def test_live_interfaces_learn_together_what_they_learn_alone(ready, task) -> No
         )
         read = pd.read_parquet if name.endswith("parquet") else pd.read_csv
         pd.testing.assert_frame_equal(read(one), read(other))
+
+
+@pytest.mark.parametrize("task", ["ks", "pr"])
+def test_held_states_teach_several_interfaces_what_they_teach_one(ready, monkeypatch, task) -> None:
+    alone = both(ready(name="alone", interfaces=PROBED), task)
+    real, groups = cells.train_together, []
+
+    def counted(found, *arguments):
+        groups.append(len(found))
+        return real(found, *arguments)
+
+    monkeypatch.setattr(cells, "train_together", counted)
+    monkeypatch.setattr(turns, "at_once", lambda *_: 1000)
+    together = both(ready(name="together", interfaces=PROBED), task)
+    pd.testing.assert_frame_equal(alone, together)
+    assert groups == [len(PROBED), len(PROBED)]  # the sweep, the seeds
 
 
 def test_a_step_encodes_once_for_all_interfaces(ready, encoded) -> None:
