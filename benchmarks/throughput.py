@@ -39,7 +39,7 @@ from ssl_bench.features import Features
 from ssl_bench.recipe import Training
 from ssl_bench.runs import Joined, Run, Runs
 from ssl_bench.sampling import Batch as Rows
-from ssl_bench.steps import Desk
+from ssl_bench.steps import make_step
 from ssl_bench.training import Course, learn, padded, readings
 from ssl_bench.upstreams.transformers import TransformersUpstream
 
@@ -148,8 +148,8 @@ def time_ours(
     """Time steps of all interfaces, each with all runs, on the batches in turn."""
     features, task = open_stream(shape, batches, device), phone_task(batches)
     groups = make_groups(features, task, runs, names)
-    desk = Desk()
-    courses = [Course(group, Training(order="shared"), [0], desk) for group in groups]
+    courses = [Course(group, Training(order="shared"), [0]) for group in groups]
+    taken = make_step(*groups)
     ids = task.ids("train")
     targets, lengths = padded([task.target(name) for name in ids], device)
     ends = np.cumsum([0, *(len(batch.waveforms) for batch in batches)])
@@ -164,7 +164,7 @@ def time_ours(
     served = readings(features, map(serve, count()), courses)
 
     def step(number: int) -> None:
-        learn(courses, next(served), task, targets, lengths, everywhere, 1.0)
+        learn(taken, courses, next(served), task, targets, lengths, everywhere, 1.0)
 
     def encode(number: int) -> None:
         features.page(parts[number % len(parts)])

@@ -20,7 +20,7 @@ from ssl_bench.recipe import Training
 from ssl_bench.runs import Runs
 from ssl_bench.sampling import Batch, balanced, training_batches
 from ssl_bench.selection import Selection
-from ssl_bench.steps import Desk, differentiate, make_step
+from ssl_bench.steps import Step, differentiate, make_step
 from ssl_bench.tasks.base import Task
 
 
@@ -80,8 +80,8 @@ def train_together(
     position = torch.full((train_rows.max() + 1,), -1)
     position[train_rows] = torch.arange(len(ids))
     seeds = [0] if training.order == "shared" else _seeds(groups)
-    desk = Desk()
-    courses = [Course(runs, training, seeds, desk) for runs in groups]
+    courses = [Course(runs, training, seeds) for runs in groups]
+    taken = make_step(*groups)
     batches = _batches(seeds, task, features, train_rows, training)
     drawn = _drawn_dev(task) if training.balance else None
     score = partial(
@@ -99,7 +99,7 @@ def train_together(
     steps = enumerate(readings(features, left, courses), start=done + 1)
     last_mark = max((row["step"] for row in history), default=0)
     for step, reads in steps if keeper is None else keeper.watch(steps):
-        learn(courses, reads, task, targets, target_lengths, position, _rate(training, step))
+        learn(taken, courses, reads, task, targets, target_lengths, position, _rate(training, step))
         if step not in marks:
             continue
         scored = score(with_loss=training.select == "dev_loss")
@@ -157,6 +157,7 @@ def readings(
 
 
 def learn(
+    step: Step,
     courses: list["Course"],
     reads: list[Ready],
     task: Task,
@@ -168,6 +169,7 @@ def learn(
     """Take one step with all groups of runs.
 
     Args:
+        step: trains their runs.
         courses: the groups.
         reads: what each of them reads.
         task: knows the loss.
@@ -176,24 +178,26 @@ def learn(
         position: where a row of the corpus table is among these.
         rate: scales all learning rates.
     """
-    alike: dict[Any, list[tuple[Course, Tensor, Tensor, Tensor]]] = {}
-    for course, (batch, states, lengths) in zip(courses, reads, strict=True):
-        outputs, counts = course.step.forward(states, lengths)
-        rows = np.broadcast_to(batch.rows, (len(course.runs), batch.rows.shape[-1]))
+    alike: dict[Any, list[tuple[int, Tensor, Tensor, Tensor]]] = {}
+    found = step.forward([(states, lengths) for _, states, lengths in reads])
+    for number, ((batch, *_), (outputs, counts)) in enumerate(zip(reads, found, strict=True)):
+        rows = np.broadcast_to(batch.rows, (len(outputs), batch.rows.shape[-1]))
         place = position[torch.from_numpy(rows.copy())].flatten()
         shape = outputs.shape[1:], counts.shape[1:]
-        alike.setdefault(shape, []).append((course, outputs, counts, place))
+        alike.setdefault(shape, []).append((number, outputs, counts, place))
+    gradients = [outputs for outputs, _ in found]
     for those in alike.values():  # a loss for all: CTC takes hardly longer for more utterances
         place = upload(torch.cat([own for *_, own in those]), targets.device)
         losses = partial(_losses, task, targets[place], target_lengths[place])
-        outputs = _joined([found for _, found, *_ in those])
-        counts = _joined([found for _, _, found, _ in those])
-        found, gradient = differentiate(losses, outputs, counts)
-        sizes = [len(course.runs) for course, *_ in those]
-        parts = zip(those, found.split(sizes), gradient.split(sizes), strict=True)
-        for (course, *_), own_losses, own_gradient in parts:
-            course.loss += own_losses
-            course.step.backward(own_gradient, rate)
+        outputs = _joined([own for _, own, *_ in those])
+        counts = _joined([own for _, _, own, _ in those])
+        each, gradient = differentiate(losses, outputs, counts)
+        sizes = [len(own) for _, own, *_ in those]
+        parts = zip(those, each.split(sizes), gradient.split(sizes), strict=True)
+        for (number, *_), own_losses, own_gradient in parts:
+            courses[number].loss += own_losses
+            gradients[number] = own_gradient
+    step.backward(gradients, rate)
 
 
 def _joined(parts: list[Tensor]) -> Tensor:
@@ -201,19 +205,17 @@ def _joined(parts: list[Tensor]) -> Tensor:
 
 
 class Course:
-    """One group of runs on its way: how it takes a step, and what of it is kept.
+    """One group of runs on its way: what it reads, and what of it is kept.
 
     Args:
         runs: stacked runs; changed in place.
         training: how they are trained.
         seeds: the seeds of the first axis of a batch's rows; one alone is everybody's.
-        desk: where recorded steps find what they read, for all groups that read the same.
     """
 
-    def __init__(self, runs: Runs, training: Training, seeds: list[int], desk: Desk) -> None:
+    def __init__(self, runs: Runs, training: Training, seeds: list[int]) -> None:
         self.runs, self.training = runs, training
         self.selection = Selection(runs, training.average)
-        self.step = make_step(runs, desk)
         self.loss = torch.zeros(len(runs), device=runs.device)
         """Sum of each run's losses since the last mark."""
         self.layers = None
