@@ -13,11 +13,12 @@ parameters nor the optimizer's state see it, and the random generator is set bac
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from ssl_bench.lanes import side_by_side
 from ssl_bench.runs import Runs
 
 Losses = Callable[[Tensor, Tensor], Tensor]
@@ -26,7 +27,6 @@ Read = tuple[Tensor, Tensor]
 """States (R, L, B, T, D) and lengths (R, B), or of all runs (L, B, T, D), (B,)."""
 Found = tuple[Tensor, Tensor]
 """Outputs (R, B, …), detached, and their lengths (R, B)."""
-Result = TypeVar("Result")
 
 _WARM_UP = 2  # libraries choose kernels and reserve memory on first use, which cannot be recorded
 
@@ -181,26 +181,6 @@ class _Recording:
         ]
         with torch.cuda.graph(self.backward, pool=pool, stream=stream):
             side_by_side(lanes, back)
-
-
-def side_by_side(
-    lanes: Sequence[torch.cuda.Stream], work: Sequence[Callable[[], Result]]
-) -> list[Result]:
-    """Do each work on a lane of its own, the first of which is the current stream.
-
-    In a recording the lanes become branches.
-    """
-    first, *others = lanes
-    fork = first.record_event()
-    results = []
-    for lane, one in zip(lanes, work, strict=True):
-        if lane is not first:
-            lane.wait_event(fork)
-        with torch.cuda.stream(lane):
-            results.append(one())
-    for lane in others:
-        first.wait_stream(lane)
-    return results
 
 
 def _forward(runs: Runs, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
