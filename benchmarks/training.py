@@ -1,10 +1,10 @@
-"""How much a step of R stacked runs costs, beside R steps of one run: ms a step and the ratios.
+"""How much a step of R runs together costs, beside R steps of one run: ms a step and the ratios.
 
     python benchmarks/training.py --runs 5 --task pr
 
-``stacked`` is the step that the engine takes: on a GPU recorded as CUDA graphs where the head
-allows it, else eager. States are random, of the embedded encoder's shape; the head is the task's
-own.
+``together`` is the step that the engine takes: of stacked runs where that pays (``stacking.py``
+compares both), on a GPU recorded as CUDA graphs where the head allows it, else eager. States are
+random, of the embedded encoder's shape; the head is the task's own.
 """
 
 import argparse
@@ -114,7 +114,7 @@ def main() -> None:
     task = module.Task(module.Config(kind=arguments.task, corpus="c"), table(count))
     features = stream(device, count, arguments.layers, arguments.dim)
     chosen = arguments.interfaces or [n for n in SSL_Interface.names() if n not in SKIP]
-    heads = ("stacked ms", "eager ms", "one ms", "eager / stacked", "all ones / stacked")
+    heads = ("together ms", "eager ms", "one ms", "eager / together", "ones / together")
     print(f"{'interface':24}" + "".join(f"{head:>20}" for head in heads))
     for name_of_kind in chosen:
 
@@ -126,11 +126,11 @@ def main() -> None:
 
         runs = [Run(seed, 1e-3) for seed in range(arguments.runs)]
         time_of = partial(seconds_per_step, features, task, make, steps=arguments.steps)
-        stacked = time_of(runs, kind=make_step)
+        together = time_of(runs, kind=make_step)
         eager = time_of(runs, kind=EagerStep)
         alone = time_of(runs[:1], kind=EagerStep)
-        times = "".join(f"{seconds * 1e3:20.2f}" for seconds in (stacked, eager, alone))
-        ratios = f"{eager / stacked:20.1f}{len(runs) * alone / stacked:20.1f}"
+        times = "".join(f"{seconds * 1e3:20.2f}" for seconds in (together, eager, alone))
+        ratios = f"{eager / together:20.1f}{len(runs) * alone / together:20.1f}"
         print(f"{name_of_kind:24}{times}{ratios}", flush=True)
 
 
