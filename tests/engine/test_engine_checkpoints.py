@@ -95,11 +95,11 @@ class Bench:
     def train(self, kept: Checkpoints | None) -> tuple[Runs, Trained]:
         group = cells._runs(self.stream, self.runs, self.make, self.stream.training)
         own = self.stream
-        arguments = (group, own.task, own.features, own.rows, own.training, "bench")
+        arguments = ([group], own.task, own.features, own.rows, own.training, "bench")
         if kept is None:
-            return group, train(*arguments)
+            return group, train(*arguments)[0]
         with kept.keeper(0, self.runs) as keeper:
-            return group, train(*arguments, keeper)
+            return group, train(*arguments, keeper)[0]
 
 
 @pytest.fixture

@@ -58,13 +58,13 @@ def test_live_interfaces_learn_together_what_they_learn_alone(ready, task) -> No
 @pytest.mark.parametrize("task", ["ks", "pr"])
 def test_held_states_teach_several_interfaces_what_they_teach_one(ready, monkeypatch, task) -> None:
     alone = both(ready(name="alone", interfaces=PROBED), task)
-    real, groups = cells.train_together, []
+    real, groups = cells.train, []
 
     def counted(found, *arguments):
         groups.append(len(found))
         return real(found, *arguments)
 
-    monkeypatch.setattr(cells, "train_together", counted)
+    monkeypatch.setattr(cells, "train", counted)
     monkeypatch.setattr(turns, "at_once", lambda *_: 1000)
     together = both(ready(name="together", interfaces=PROBED), task)
     pd.testing.assert_frame_equal(alone, together)
@@ -108,8 +108,8 @@ def test_a_shared_order_gives_all_seeds_the_batches_of_seed_zero(ready, monkeypa
     for seed in range(3):
         rate = float(table["learning_rate"][0])
         group = cells._runs(stream, [Run(seed, rate)], make, stream.training)
-        found = training.train(
-            group, stream.task, stream.features, stream.rows, stream.training, "alone"
+        (found,) = training.train(
+            [group], stream.task, stream.features, stream.rows, stream.training, "alone"
         )
         expected = table.loc[table["seed"] == seed, "dev"].item()
         assert found.dev[0] == pytest.approx(expected, abs=1e-9)

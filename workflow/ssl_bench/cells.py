@@ -24,10 +24,11 @@ from ssl_bench.corpus import make_task
 from ssl_bench.device import demand_bf16, lease
 from ssl_bench.energy import Meter
 from ssl_bench.errors import StudyError
-from ssl_bench.evaluation import evaluate_together
+from ssl_bench.evaluation import evaluate
 from ssl_bench.features import open_features
 from ssl_bench.fine_tuning import TunedRuns, Waveforms, open_waveforms
 from ssl_bench.leaving import Left, Part
+from ssl_bench.prefetch import prefetch
 from ssl_bench.progress import say
 from ssl_bench.rates import chosen_rates
 from ssl_bench.read_back import csv_of, json_of, parquet_of
@@ -37,7 +38,7 @@ from ssl_bench.sampling import evaluation_batches
 from ssl_bench.stamps import stamp
 from ssl_bench.stream import Stream, enlarged
 from ssl_bench.study import Cell, Study
-from ssl_bench.training import train_together
+from ssl_bench.training import train
 from ssl_bench.turns import parts, turns
 from ssl_bench.whole import whole
 
@@ -68,10 +69,8 @@ def sweep(study: Study, task: str, upstream: str, pack: str) -> None:
                 discard(study.checkpoint_dir("sweep", Cell(task, upstream, next(iter(turn)))))
     for name in names:
         discard(study.checkpoint_dir("sweep", Cell(task, upstream, name)))
-    tables = [
-        pd.read_csv(kept / f"{name}.csv", dtype={"layer": "Int64"}, float_precision="round_trip")
-        for name in names
-    ]
+    # As text: a number that is neither read nor written keeps its digits.
+    tables = [pd.read_csv(kept / f"{name}.csv", dtype=str) for name in names]
     with whole(folder / "sweep.csv") as partial:
         pd.concat(tables).drop(columns="stamp").to_csv(partial, index=False)
 
@@ -142,7 +141,7 @@ def _train(
         groups = [_runs(stream, part, makers[interface], training) for interface, _, part in those]
         everybody = [run for _, _, part in those for run in part]
         with kept.keeper(turn, everybody) as keeper:
-            trained = train_together(
+            trained = train(
                 groups, stream.task, stream.features, stream.rows, training, kept.label, keeper
             )
         seconds = time.monotonic() - began + kept.earlier - earlier
@@ -195,7 +194,7 @@ def _train_cells(stream: Stream, folder: Path, runs: dict[str, list[Run]], chose
     for turn in _train(stream, "train", runs, stream.training, chosen):
         whole = [part for part in turn if not np.isnan(part.trained.dev).any()]
         began = time.monotonic()
-        tests = evaluate_together(
+        tests = evaluate(
             [part.group for part in whole],
             *(stream.task, stream.features, stream.rows, "test", stream.training.scored_seconds),
         )
@@ -247,8 +246,9 @@ def _maker(stream: Stream, interface: str) -> Callable[[], Joined]:
         ids = stream.task.ids("train")
         own = np.array([stream.rows[name] for name in ids])
         width = int(stream.training.scored_seconds / features.seconds_per_frame)
-        for batch in evaluation_batches(own, features.frames[own], width):
-            fitted.fit_batch(*features.batch(batch.rows, batch.width))
+        batches = evaluation_batches(own, features.frames[own], width)
+        for _, states, lengths in prefetch(features, batches):
+            fitted.fit_batch(states, lengths)
         fitted.fit_finish()
 
     larger = enlarged(stream, first)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
@@ -121,6 +122,13 @@ class Runs:
 
     def __len__(self) -> int:
         return len(self.runs)
+
+    @property
+    def layers(self) -> np.ndarray | None:
+        """The single layer of each run, (R,), where it reads but one."""
+        if self.runs[0].layer is None:
+            return None
+        return np.array([run.layer for run in self.runs])
 
     def scale(self, name: str) -> float:
         """Return how many times faster than the rest a parameter learns."""
