@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch._dynamo  # what has no memory is made by it, and its import must find torch as it is
 import yaml
 
 from ssl_bench.__main__ import main

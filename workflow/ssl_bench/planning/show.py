@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from tabulate import tabulate
 
+from ssl_bench.planning import checkpoints
 from ssl_bench.planning.known import Hours, Size
 from ssl_bench.planning.throughput import (
     Estimate,
@@ -150,6 +151,10 @@ def _disk(plan: Plan) -> Section:
     ]
     if any(cell.tuned for cell in plan.cells):
         rows.append(["fine-tuned encoders", *_total([cell.weights for cell in plan.cells])])
+    found = checkpoints.largest(plan)
+    besides = [f"{found.unknown} cells of unknown size"] if found.unknown else []
+    besides += [f"the heads of {found.headless} tasks"] if found.headless else []
+    rows.append(["checkpoints of a job, at most", _size(found.bytes), ", ".join(besides)])
     return Section("disk", ["what", "size", "besides"], rows, [])
 
 
