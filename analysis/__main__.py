@@ -1,4 +1,4 @@
-"""``python -m analysis collect|tables|figures|report|crate``: what the DAG's last rules call."""
+"""``python -m analysis collect|tables|figures|notebook|report|crate``: the DAG's last rules."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -113,6 +113,19 @@ def figures_command(
         texts = {name: captions.caption(name, study, upstream) for name in only or figures.FIGURES}
         paths += restructured.write(texts, captions_folder)
     print("\n".join(map(str, paths)))
+
+
+@app.command("notebook")
+def notebook_command(
+    source: Annotated[Path, typer.Option(help="the notebook")],
+    tables: TablesFolder,
+    out: Annotated[Path, typer.Option(help="the notebook with its outputs")],
+    page: Annotated[Path, typer.Option(help="the HTML file")],
+) -> None:
+    """Run a notebook on a study's tables and make a page of it."""
+    from analysis import notebooks
+
+    notebooks.run(source, tables.absolute(), out, page)
 
 
 @app.command("report")

@@ -1,6 +1,10 @@
 """The notebooks run on any study's tables, and are stored without outputs."""
 
 import os
+import re
+import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -58,3 +62,42 @@ def run(repository, tables, tmp_path, monkeypatch, name):
     outputs = [o for cell in notebook.cells for o in cell.get("outputs", [])]
     pictures = [o for o in outputs if "image/png" in o.get("data", {})]
     return pictures, out
+
+
+def test_a_page_shows_what_the_notebook_does_but_no_code(repository, small_folder, tmp_path):
+    out, page = tmp_path / "explore.ipynb", tmp_path / "explore.html"
+    done = notebook_command(repository, small_folder, out, page)
+    assert done.returncode == 0, done.stderr
+    cells = nbformat.read(out, as_version=4).cells
+    shown = page.read_text(encoding="utf-8")
+    assert "data:image/png;base64," in shown
+    assert "import" in "".join(cell.source for cell in cells)
+    assert "jp-InputArea-editor" not in re.sub(r"(?s)<style.*?</style>", "", shown)
+
+
+def test_a_disk_that_is_full_is_one_line(repository, small_folder, tmp_path):
+    """A file that may not grow beyond 512 bytes is as a disk without room."""
+    out, page = tmp_path / "explore.ipynb", tmp_path / "explore.html"
+    done = notebook_command(
+        *(repository, small_folder, out, page),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (512, 512)),
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == f"error: {out}: cannot be written: File too large"
+    assert "Traceback" not in done.stderr
+    assert not page.exists()
+
+
+def notebook_command(repository, tables, out, page, **options):
+    source = repository / "notebooks" / "explore.ipynb"
+    roots = [repository / "workflow", repository / "interfaces", repository]
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "analysis", "notebook", "--source", source),
+            *("--tables", tables, "--out", out, "--page", page),
+        ],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, roots))},
+        **options,
+    )

@@ -47,11 +47,10 @@ rule notebook:
         mem_mb=grows(4000),
         runtime=grows(60),
     params:
-        tables=str(Path(f"{R}/tables").absolute()),
+        tables=folder_of_input,
     shell:
-        "(papermill --no-progress-bar --cwd notebooks -p tables {params.tables:q}"
-        " {input.notebook:q} {output.notebook:q}"
-        " && jupyter nbconvert --to html --no-input {output.notebook:q}) > {log:q} 2>&1"
+        "python -m analysis notebook --source {input.notebook:q} --tables {params.tables:q}"
+        " --out {output.notebook:q} --page {output.page:q} 2> {log:q}"
 
 
 rule report:
