@@ -92,6 +92,21 @@ def test_lap_has_the_published_heads_and_drops_gates_in_training_only(build, dra
     assert not torch.equal(interface(states), interface(states))
 
 
+def test_lap_drops_the_plain_forms_gates(build, draw, plain, monkeypatch):
+    """Under one mask of gates (N, B, T, heads), whichever way they lie in memory."""
+    interface, states = build("lap", 7, 12, heads=3).train(), draw(7, 2, 5, 12)
+    kept = torch.rand(7, 2, 5, 3) < 0.7
+
+    def drop(gates, share, training):
+        assert (gates.shape, share, training) == (kept.shape, 0.1, True)
+        return gates * kept / 0.7
+
+    monkeypatch.setattr(F, "dropout", drop)
+    inputs = [states.requires_grad_(), *interface.parameters()]
+    expected = plain.PLAIN["lap"](interface, plain.prepare(interface, states))
+    assert_same(interface(states), expected, inputs)
+
+
 def test_stacked_laps_drop_gates_of_their_own(build, draw):
     interface, states = build("lap", 7, 12).train(), draw(7, 2, 20, 12)
     stacked = stack_module_state([interface, interface])

@@ -29,9 +29,11 @@ LAYOUTS = {
 def compare(name, interface, states, layout, plain, lengths=None):
     """Hold features and all gradients, in fp64, to those of the plain form."""
     leaf = states.requires_grad_()
-    expected = plain.PLAIN[name](interface, plain.prepare(interface, leaf))
-    if lengths is not None:
-        expected = expected * (torch.arange(states.shape[2]) < lengths[:, None])[..., None]
+    prepared = plain.prepare(interface, leaf)
+    if lengths is None:
+        expected = plain.PLAIN[name](interface, prepared)
+    else:
+        expected = plain.padded(name, interface, prepared, lengths)
     features = interface(LAYOUTS[layout](leaf), lengths)
     torch.testing.assert_close(features, expected, rtol=1e-9, atol=1e-10)
     inputs = [leaf, *interface.parameters()]
