@@ -71,7 +71,7 @@ def accumulate(total: Tensor, left: Tensor, right: Tensor) -> None:
 
 
 def vmapped(
-    plain: Callable[..., Tensor], info: Any, in_dims: tuple[Any, ...], inputs: Sequence[Any]
-) -> tuple[Tensor, int]:
+    plain: Callable[..., Any], info: Any, in_dims: tuple[Any, ...], inputs: Sequence[Any]
+) -> tuple[Any, int]:
     """Fill a Function's ``vmap`` with its plain form: all runs at once, autograd goes through."""
     return torch.vmap(plain, in_dims, randomness=info.randomness)(*inputs), 0
