@@ -68,7 +68,7 @@ class Schedules(BENCH.Bench):
         """Give a row for each wanted candidate of an interface, the plain form first."""
         layers, _, _, dim = self.options.shape
         interface = SSL_Interface.create(name, layers, dim, normalize=False)
-        interface = interface.to(self.options.device)
+        interface = interface.to(self.options.device).eval()  # Dropout would part the forms.
         few = self.states[:, :2, :50].contiguous()
         exact = self.gradients(Formed(interface, PLAIN[name]), few.float())
         for label, candidate in {"plain": Candidate(PLAIN[name]), **CANDIDATES[name]}.items():
