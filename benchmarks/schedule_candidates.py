@@ -162,6 +162,26 @@ class WideBatchedLayers(BatchedLayers):
     wide = True
 
 
+# PCA
+
+
+def centred_after(interface: Any, states: Tensor) -> Tensor:
+    """All layers in one batched product; centred in fp32, where they are laid side by side."""
+    dtype = working_type(states)
+    layers, components = states.flatten(1, 2).to(dtype), interface.components.to(dtype)
+    wide = sum_type(dtype)
+    with no_autocast(states):
+        if wide == dtype:
+            each = layers @ components.mT  # (N, M, K)
+        else:
+            each = torch.bmm(layers, components.mT, out_dtype=wide)
+        # With the components as they were rounded, or the means would not cancel.
+        means = (components.to(wide) @ interface.mean.to(wide)[..., None]).squeeze(-1)
+        rows = each.new_empty(layers.shape[1], *means.shape, dtype=dtype)
+        torch.sub(each.transpose(0, 1), means, out=rows)
+    return rows.flatten(1).unflatten(0, states.shape[1:3])
+
+
 # Weighted sum
 
 
@@ -295,6 +315,7 @@ CANDIDATES: dict[str, dict[str, Candidate]] = {
             library, {"SSL_Interface.products._LayerProducts": WideBatchedLayers}, gpu_only=True
         ),
     },
+    "pca_concat": {"library": Candidate(library), "centred after": Candidate(centred_after)},
     "weighted_sum": {
         "library": Candidate(library),
         "torch": _torch_sum(),
