@@ -42,6 +42,7 @@ class AttM(Interface):
     """Gate the layers of an utterance, concatenate and merge them."""
 
     Config = AttMConfig
+    one_type = True
 
     def __init__(self, config: AttMConfig) -> None:
         super().__init__(config)

@@ -21,6 +21,7 @@ the straight-through gradient. Fusing models, arXiv 2511.08389 selects within ea
 concatenates; here one upstream is meant (see ``SSL_Interface.fusion``).
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -46,9 +47,10 @@ class GumbelSelection(Interface):
 
     def __init__(self, config: GumbelSelectionConfig) -> None:
         super().__init__(config)
-        if not config.temperature > 0:
-            raise self.error("temperature", "above zero", config.temperature)
-        self.temperature = config.temperature
+        temperature = config.temperature
+        if not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
+            raise self.error("temperature", "above zero", repr(temperature))
+        self.temperature = temperature
         self.weights = nn.Parameter(torch.zeros(len(self.layers), self.dim))
 
     @override

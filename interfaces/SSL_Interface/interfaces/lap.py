@@ -53,6 +53,7 @@ class LAP(Interface):
     """Gate the layers at every frame and keep the largest value of each channel."""
 
     Config = LAPConfig
+    one_type = True
 
     def __init__(self, config: LAPConfig) -> None:
         super().__init__(config)
@@ -61,9 +62,7 @@ class LAP(Interface):
         self.heads = self.positive("heads", largest if config.heads is None else config.heads)
         if dim % self.heads:
             raise self.error("heads", f"a divisor of {dim}", self.heads)
-        if not 0 <= config.dropout < 1:
-            raise self.error("dropout", "from 0 to below 1", config.dropout)
-        self.dropout = config.dropout
+        self.dropout = self.share("dropout", config.dropout)
         width = dim if config.output_dim is None else config.output_dim
         self._output_dim = self.positive("output_dim", width)
 

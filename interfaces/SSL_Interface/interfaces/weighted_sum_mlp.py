@@ -41,6 +41,7 @@ class WeightedSumMLP(Interface):
     """Sum the layers with softmax weights, then two linear layers with a ReLU between."""
 
     Config = WeightedSumMLPConfig
+    one_type = True
 
     def __init__(self, config: WeightedSumMLPConfig) -> None:
         super().__init__(config)
