@@ -2,6 +2,7 @@
 
 import importlib
 import math
+import re
 
 import numpy as np
 import pytest
@@ -261,6 +262,19 @@ def test_pca_concat_of_layer_normed_states(draw):
     one.fit_finish()
     two.fit_finish()
     torch.testing.assert_close(one(states), two(normed))
+
+
+@pytest.mark.parametrize("name", SSL_Interface.names())
+def test_docstring(name):
+    """Source, equation, shapes and parameters; those that have some, also how many."""
+    documentation = importlib.import_module(f"SSL_Interface.interfaces.{name}").__doc__
+    assert re.search(r"arXiv\s\d{4}\.\d{5}|ACM MM 2024", documentation)
+    assert re.search(r"\by(_d)? = \S", documentation)
+    assert re.search(r"States\s\(L,\sB,\sT,\sD\)\s→\s\(B,\sT,\s\S+\)", documentation)
+    with torch.device("meta"):
+        count = SSL_Interface.create(name, 13, 768).parameter_count()
+    said = "no parameters|parameters: 0" if count == 0 else rf"{count:,}\s"
+    assert re.search(said, documentation)
 
 
 @pytest.mark.parametrize(

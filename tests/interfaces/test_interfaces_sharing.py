@@ -288,13 +288,9 @@ class Trap:
         return pytest.fail, ("a pickle was loaded",)
 
 
-def pickled(folder):
-    torch.save({"transforms.0.weight": Trap()}, folder / "model.safetensors")
-
-
-def pickled_beside(folder):
+def pickled(folder, name):
     (folder / "model.safetensors").unlink()
-    torch.save({"transforms.0.weight": Trap()}, folder / "pytorch_model.bin")
+    torch.save({"transforms.0.weight": Trap()}, folder / name)
 
 
 @pytest.mark.parametrize(
@@ -319,8 +315,8 @@ def pickled_beside(folder):
         ),
         (lambda f: options(f, layers=[9]), r"hconv: layers: expected a layer from .*, found 9"),
         (lambda f: (f / "model.safetensors").write_bytes(b"no"), r"expected a safetensors file"),
-        (pickled, r"model.safetensors: expected a safetensors file, found "),
-        (pickled_beside, r"from_pretrained: expected model.safetensors in '.*', found none"),
+        (lambda f: pickled(f, "model.safetensors"), r"s: expected a safetensors file, found"),
+        (lambda f: pickled(f, "pytorch_model.bin"), r"expected model.safetensors in '.*', found n"),
         (
             lambda f: change(f, **{"transforms.0.bias": None}),
             r"hconv: model.safetensors: expected a tensor 'transforms.0.bias', found only 'tran",
