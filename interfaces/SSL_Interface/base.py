@@ -97,7 +97,8 @@ class Interface(Shareable):
                 device.
 
         Returns:
-            (B, T, output_dim), zero from each utterance's length on.
+            (B, T, output_dim), zero from each utterance's length on. What the states hold there has
+            no influence; on gradients, as long as it is finite (0 · NaN is NaN).
 
         Raises:
             InterfaceError: rank, L, D, type, device or lengths do not fit, or ``check_finite``
