@@ -237,7 +237,7 @@ def frame_by_frame(interface: Any, states: Tensor) -> Tensor:
     return interface.join(states.movedim(0, 2).contiguous().movedim(2, 0))
 
 
-# LAP and AttM
+# LAP, AttM and Gumbel selection
 
 
 def all_at_once(layers: Tensor) -> bool:
@@ -344,4 +344,5 @@ CANDIDATES: dict[str, dict[str, Candidate]] = {
         "scattered": Candidate(library, {"SSL_Interface.gating._GatedMaximum": Scattered}),
     },
     "attm": {"library": Candidate(library), "all at once": AT_ONCE},
+    "gumbel_selection": {"library": Candidate(library), "all at once": AT_ONCE},
 }

@@ -1,9 +1,9 @@
-"""Gated layers, their maximum or side by side, with their backward passes written out.
+"""Gated layers: maximum, sum or side by side, with their backward passes written out.
 
-Gating all layers at once leaves a copy of them, which its maximum or concatenation reads again; and
-torch spreads the gradient of ``amax`` over ties, which takes several more such arrays. Here each
-layer is gated where it is needed, and a maximum's gradient goes to the first place that holds it.
-As in ``products``, the plain form is what ``vmap`` and compilers take; so do small states.
+Gating all layers at once leaves a copy of them, which what follows reads again; and torch spreads
+the gradient of ``amax`` over ties, which takes several more such arrays. Here each layer is gated
+where it is needed, and a maximum's gradient goes to the first place that holds it. As in
+``products``, the plain form is what ``vmap`` and compilers take; so do small states.
 """
 
 from typing import Any
@@ -45,6 +45,27 @@ def gated_maximum(gates: Tensor, values: Tensor) -> Tensor:
 def plain_maximum(gates: Tensor, values: Tensor) -> Tensor:
     """``gated_maximum`` of all gated values at once."""
     return (gates[..., None] * values).amax(0)
+
+
+def gated_sum(gates: Tensor, states: Tensor) -> Tensor:
+    """Sum layers that have a gate for each channel.
+
+    Args:
+        gates: (N, D), one-hot over layers, or else sums are rounded at every layer.
+        states: (N, B, T, D).
+
+    Returns:
+        (B, T, D), in the states' type.
+    """
+    if traced() or _small(states):
+        return plain_sum(gates, states)
+    return _GatedSum.apply(gates, states)
+
+
+def plain_sum(gates: Tensor, states: Tensor) -> Tensor:
+    """``gated_sum`` of all gated states at once."""
+    # An einsum would be a batched product of D tiny ones, several times slower.
+    return (gates[:, None, None].to(states.dtype) * states).sum(0)
 
 
 def gated_rows(gates: Tensor, states: Tensor) -> Tensor:
@@ -129,6 +150,36 @@ class _GatedMaximum(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Tensor) -> tuple[Tensor, int]:
         return vmapped(plain_maximum, info, in_dims, inputs)
+
+
+class _GatedSum(torch.autograd.Function):
+    @staticmethod
+    def forward(gates: Tensor, states: Tensor) -> Tensor:
+        gates = gates.to(states.dtype)
+        total = gates[0] * states[0]
+        for gate, state in zip(gates[1:], states[1:], strict=True):
+            total.addcmul_(state, gate)
+        return total
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        gates, states = ctx.saved_tensors
+        for_gates = for_states = None
+        if ctx.needs_input_grad[0]:
+            dots = [(gradient * s).sum((0, 1), dtype=sum_type(s.dtype)) for s in states]
+            for_gates = torch.stack(dots).to(gates.dtype)
+        if ctx.needs_input_grad[1]:
+            for_states = gates[:, None, None].to(states.dtype) * gradient
+        return for_gates, for_states
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Tensor) -> tuple[Tensor, int]:
+        return vmapped(plain_sum, info, in_dims, inputs)
 
 
 class _GatedRows(torch.autograd.Function):

@@ -94,11 +94,11 @@ def test_lap_has_the_published_heads_and_drops_gates_in_training_only(build, dra
     assert not torch.equal(interface(states), interface(states))
 
 
-@pytest.mark.parametrize("name", ["lap", "attm"])
+@pytest.mark.parametrize("name", ["lap", "attm", "gumbel_selection"])
 def test_small_states_take_the_plain_way(name, build, draw, monkeypatch):
     """Small is counted for a layer; both ways are the same to the last digits."""
     interface, states, ways = build(name, 7, 12), draw(7, 2, 5, 12), []
-    for way in ("_Statistics", "_GatedMaximum", "_GatedRows"):
+    for way in ("_Statistics", "_GatedMaximum", "_GatedRows", "_GatedSum"):
         function = getattr(gating, way)
         wrapped = SimpleNamespace(
             apply=lambda *a, f=function: ways.append(f.__name__) or f.apply(*a)
@@ -109,7 +109,8 @@ def test_small_states_take_the_plain_way(name, build, draw, monkeypatch):
     assert not ways
     monkeypatch.setattr(gating, "SMALL", 120)
     assert_same(interface(states), plain, list(interface.parameters()))
-    assert ways == {"lap": ["_Statistics", "_GatedMaximum"], "attm": ["_GatedRows"]}[name]
+    expected = {"lap": ["_Statistics", "_GatedMaximum"], "attm": ["_GatedRows"]}
+    assert ways == expected.get(name, ["_GatedSum"])
 
 
 def test_ties_give_one_place_the_gradient():

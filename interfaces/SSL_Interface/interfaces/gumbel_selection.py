@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from SSL_Interface.base import Interface, InterfaceConfig
+from SSL_Interface.gating import gated_sum
 from SSL_Interface.profiles import weighted_norms
 
 
@@ -61,8 +62,7 @@ class GumbelSelection(Interface):
         soft = (logits / self.temperature).softmax(0)
         # The difference is zero, so the sum is exactly the choice.
         selection = _choice(logits) + (soft - soft.detach())
-        # An einsum would be a batched product of D tiny ones, several times slower.
-        return (selection[:, None, None].to(states.dtype) * states).sum(0)
+        return gated_sum(selection, states)
 
     @override
     def mixing_weights(self) -> Tensor:

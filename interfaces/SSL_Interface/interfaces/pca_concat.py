@@ -61,9 +61,9 @@ class PCAConcat(Interface):
         if not self.fitted:
             raise self.error("forward", "fit_batch and fit_finish first", "no fitted components")
         # Centred before the projection: in bf16 the difference of two projections would be lost.
-        centred = (state - mean for state, mean in zip(states, self.mean, strict=True))
-        layers = zip(centred, self.components, strict=True)
-        return torch.cat([state @ rows.t().to(state.dtype) for state, rows in layers], -1)
+        components = self.components.to(torch.promote_types(states.dtype, self.mean.dtype))
+        layers = zip(states, self.mean, components, strict=True)
+        return torch.cat([(state - mean) @ rows.t() for state, mean, rows in layers], -1)
 
     @torch.no_grad()
     def fit_batch(self, states: States, lengths: Tensor | None = None) -> None:
