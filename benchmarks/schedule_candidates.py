@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from SSL_Interface import windows
+from SSL_Interface import gating, products, windows
 from SSL_Interface.fusing import Tiling
-from SSL_Interface.working import sum_type, working_type
+from SSL_Interface.working import no_autocast, sum_type, working_type
 
 Form = Callable[[Any, Tensor], Tensor]
 
@@ -134,6 +134,54 @@ def narrow_output(total: Tensor, left: Tensor, right: Tensor) -> None:
         total.add_(left @ right)
 
 
+# Concatenation
+
+
+class BatchedLayers(products._LayerProducts):
+    """All layers in one batched product where they lie, each rounded; then their sum in fp32."""
+
+    wide = False
+
+    @classmethod
+    def forward(cls, states: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Forward alone differs; the backward pass is the library's."""
+        dtype, layers = working_type(states), states.flatten(1, 2)
+        blocks = weight.to(dtype).unflatten(1, (len(states), -1)).permute(1, 2, 0)  # (N, D, C)
+        with no_autocast(states):
+            if cls.wide:
+                each = torch.bmm(layers.to(dtype), blocks, out_dtype=torch.float32)
+            else:
+                each = torch.bmm(layers.to(dtype), blocks)
+            total = each.sum(0, dtype=sum_type(dtype)).add_(bias)
+        return total.to(dtype).unflatten(0, states.shape[1:3])
+
+
+class WideBatchedLayers(BatchedLayers):
+    """The same with each layer's product kept in fp32."""
+
+    wide = True
+
+
+# PCA
+
+
+def centred_after(interface: Any, states: Tensor) -> Tensor:
+    """All layers in one batched product; centred in fp32, where they are laid side by side."""
+    dtype = working_type(states)
+    layers, components = states.flatten(1, 2).to(dtype), interface.components.to(dtype)
+    wide = sum_type(dtype)
+    with no_autocast(states):
+        if wide == dtype:
+            each = layers @ components.mT  # (N, M, K)
+        else:
+            each = torch.bmm(layers, components.mT, out_dtype=wide)
+        # With the components as they were rounded, or the means would not cancel.
+        means = (components.to(wide) @ interface.mean.to(wide)[..., None]).squeeze(-1)
+        rows = each.new_empty(layers.shape[1], *means.shape, dtype=dtype)
+        torch.sub(each.transpose(0, 1), means, out=rows)
+    return rows.flatten(1).unflatten(0, states.shape[1:3])
+
+
 # Weighted sum
 
 
@@ -189,6 +237,42 @@ def frame_by_frame(interface: Any, states: Tensor) -> Tensor:
     return interface.join(states.movedim(0, 2).contiguous().movedim(2, 0))
 
 
+# LAP, AttM and Gumbel selection
+
+
+def all_at_once(layers: Tensor) -> bool:
+    """All layers gated at once, by torch's own: what small states take."""
+    return True
+
+
+class Scattered(gating._GatedMaximum):
+    """All layers gated at once, maximum with its place; back, gradients are scattered there."""
+
+    @staticmethod
+    def forward(gates: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Gates (N, …), values (N, …, C) → maximum and its place (…, C)."""
+        largest, place = (gates[..., None] * values).max(0)
+        return largest, place.to(torch.int16)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Any) -> None:
+        """Keep the places, not the maximum."""
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(*inputs, output[1])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of gates and values."""
+        gates, values, place = ctx.saved_tensors
+        own = torch.zeros_like(values).scatter_(0, place.long()[None], gradient[None])
+        return (own * values).sum(-1), own.mul_(gates[..., None])
+
+    @classmethod
+    def apply(cls, *inputs: Tensor) -> Tensor:
+        """Give the maximum alone."""
+        return super().apply(*inputs)[0]
+
+
 @dataclass
 class Candidate:
     """A form, and what takes the place of parts of the library while it runs."""
@@ -212,6 +296,7 @@ NARROW = Candidate(
     library,
     {f"SSL_Interface.{module}.accumulate": narrow_output for module in ("windows", "products")},
 )
+AT_ONCE = Candidate(library, {"SSL_Interface.gating._small": all_at_once})
 CANDIDATES: dict[str, dict[str, Candidate]] = {
     "hconv": {
         "library": Candidate(library),
@@ -222,7 +307,15 @@ CANDIDATES: dict[str, dict[str, Candidate]] = {
         "epilogue": Candidate(library, {"SSL_Interface.windows._WindowProducts": Epilogue}),
         "batched": Candidate(library, {"SSL_Interface.windows._WindowProducts": Batched}),
     },
-    "concat": {"library": Candidate(library), "narrow output": NARROW},
+    "concat": {
+        "library": Candidate(library),
+        "narrow output": NARROW,
+        "batched": Candidate(library, {"SSL_Interface.products._LayerProducts": BatchedLayers}),
+        "batched wide": Candidate(
+            library, {"SSL_Interface.products._LayerProducts": WideBatchedLayers}, gpu_only=True
+        ),
+    },
+    "pca_concat": {"library": Candidate(library), "centred after": Candidate(centred_after)},
     "weighted_sum": {
         "library": Candidate(library),
         "torch": _torch_sum(),
@@ -245,4 +338,11 @@ CANDIDATES: dict[str, dict[str, Candidate]] = {
         "values first": Candidate(values_first),
         "frame by frame": Candidate(frame_by_frame),
     },
+    "lap": {
+        "library": Candidate(library),
+        "all at once": AT_ONCE,
+        "scattered": Candidate(library, {"SSL_Interface.gating._GatedMaximum": Scattered}),
+    },
+    "attm": {"library": Candidate(library), "all at once": AT_ONCE},
+    "gumbel_selection": {"library": Candidate(library), "all at once": AT_ONCE},
 }

@@ -68,7 +68,10 @@ class Schedules(BENCH.Bench):
         """Give a row for each wanted candidate of an interface, the plain form first."""
         layers, _, _, dim = self.options.shape
         interface = SSL_Interface.create(name, layers, dim, normalize=False)
-        interface = interface.to(self.options.device)
+        interface = interface.to(self.options.device).eval()  # Dropout would part the forms.
+        if interface.needs_fit:
+            interface.fit_batch(self.states.float())
+            interface.fit_finish()
         few = self.states[:, :2, :50].contiguous()
         exact = self.gradients(Formed(interface, PLAIN[name]), few.float())
         for label, candidate in {"plain": Candidate(PLAIN[name]), **CANDIDATES[name]}.items():
@@ -96,10 +99,13 @@ class Schedules(BENCH.Bench):
         low = states.dtype != torch.float32
         with torch.autocast(self.options.device, states.dtype, enabled=low):
             features = module(states)
+        parameters = list(module.parameters())
+        if not parameters:
+            return [features]
         generator = torch.Generator(states.device).manual_seed(1)
         given = torch.randn(features.shape, device=states.device, generator=generator)
         given = given.to(self.options.dtype).to(features.dtype)
-        return [features.detach(), *torch.autograd.grad(features, list(module.parameters()), given)]
+        return [features.detach(), *torch.autograd.grad(features, parameters, given)]
 
     def measured(self, module: nn.Module, name: str) -> dict[str, float]:
         """Time a step eager and as a graph, in milliseconds; MiB at its peak."""

@@ -1,18 +1,19 @@
 """What every interface shares: checks, layer selection, normalisation, padding, layer profile."""
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import override
 
 from SSL_Interface.errors import InterfaceError
 from SSL_Interface.profiles import attribution, shares, weighted_norms
 from SSL_Interface.sharing import Shareable
-from SSL_Interface.working import frames_axis, no_autocast
+from SSL_Interface.working import casts, frames_axis, no_autocast
 
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
@@ -57,6 +58,8 @@ class Interface(Shareable):
     """Where states come as a list, stack them frame by frame, (B, T, N, D) in memory, not layer by
     layer: for interfaces that read all layers of a frame side by side. ``join`` sees (N, B, T, D)
     either way."""
+    one_type: bool = False
+    """Whether :meth:`join` wants states in its parameters' type, where autocast is off."""
     profile_kind: str = "gradient × input"
     """What :meth:`layer_profile` measures: this, ``weight × norm`` or ``attention``."""
 
@@ -65,11 +68,16 @@ class Interface(Shareable):
 
     def __init__(self, config: InterfaceConfig) -> None:
         super().__init__()
+        check_config(
+            self.name,
+            self.Config if issubclass(self.Config, InterfaceConfig) else InterfaceConfig,
+            config,
+        )
         self.config = config
         self.num_layers = self.positive("num_layers", config.num_layers)
         self.dim = self.positive("dim", config.dim)
-        self.normalize = bool(config.normalize)
-        self.check_finite = bool(config.check_finite)
+        self.normalize = self.flag("normalize", config.normalize)
+        self.check_finite = self.flag("check_finite", config.check_finite)
         self.layers = self._selection(config.layers)
         self._output_dim = self.dim
 
@@ -89,10 +97,12 @@ class Interface(Shareable):
                 device.
 
         Returns:
-            (B, T, output_dim), zero from each utterance's length on.
+            (B, T, output_dim), zero from each utterance's length on. What the states hold there has
+            no influence; on gradients, as long as it is finite (0 · NaN is NaN).
 
         Raises:
-            InterfaceError: rank, L, D or lengths do not fit, or ``check_finite`` found something.
+            InterfaceError: rank, L, D, type, device or lengths do not fit, or ``check_finite``
+                found something.
         """
         prepared = self.prepare(states, lengths)
         if lengths is None:
@@ -141,7 +151,8 @@ class Interface(Shareable):
         * ``gradient × input``: |Σ_d s_d · ∂‖y‖₂/∂s_d|, averaged over the valid frames, for state s
           and feature vector y, taken behind the normalisation.
 
-        Arguments and errors as :meth:`forward`. Dropout is off meanwhile.
+        Arguments and errors as :meth:`forward`; no frame at all is one too. Dropout is off
+        meanwhile.
 
         Returns:
             (L,) on CPU in fp32, summing to one; zero for layers that are not selected (and all
@@ -152,6 +163,8 @@ class Interface(Shareable):
         try:
             with torch.no_grad():
                 prepared = self.prepare(states, lengths)
+                if not prepared.numel():
+                    raise self.error("states", "at least one frame", tuple(prepared.shape))
                 frames = prepared.new_ones(prepared.shape[1:3], dtype=torch.bool)
                 if lengths is not None:
                     frames = valid(lengths, prepared[0])
@@ -171,6 +184,7 @@ class Interface(Shareable):
     def prepare(self, states: States, lengths: Tensor | None = None) -> Tensor:
         """Check, select and normalise: the (N, B, T, D) that :meth:`join` takes."""
         selected = self._select(states)
+        self.check_place(selected, self, self.one_type)
         if lengths is not None:
             self._check_lengths(lengths, *selected.shape[1:3])
         if self.check_finite and readable(selected):
@@ -179,10 +193,36 @@ class Interface(Shareable):
             return selected
         return layer_norm(selected)
 
+    def check_place(self, states: Tensor, owner: nn.Module, one_type: bool) -> None:
+        """Check that states lie where the owner's tensors do; of one type, that theirs is its.
+
+        Raises:
+            InterfaceError: they do not.
+        """
+        own = next(itertools.chain(owner.parameters(), owner.buffers()), None)
+        if own is None:
+            return
+        if states.device != own.device:
+            raise self.error("states", f"on {own.device}, as the parameters", states.device)
+        if one_type and states.dtype != own.dtype and not casts(states):
+            raise self.error("states", f"{own.dtype}, as the parameters, or autocast", states.dtype)
+
     def positive(self, option: str, value: int) -> int:
         """Return a whole number above zero, or raise InterfaceError for that option."""
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise self.error(option, "a whole number above zero", repr(value))
+        return value
+
+    def flag(self, option: str, value: bool) -> bool:
+        """Return True or False, or raise InterfaceError for that option."""
+        if not isinstance(value, bool):
+            raise self.error(option, "True or False", repr(value))
+        return value
+
+    def share(self, option: str, value: float) -> float:
+        """Return a number from 0 to below 1, or raise InterfaceError for that option."""
+        if not isinstance(value, int | float) or not 0 <= value < 1:
+            raise self.error(option, "from 0 to below 1", repr(value))
         return value
 
     def error(self, argument: str, expected: str, found: object) -> InterfaceError:
@@ -293,6 +333,18 @@ class Interface(Shareable):
         spread = torch.zeros(self.num_layers)
         spread[list(self.layers)] = values.detach().float().cpu()
         return spread
+
+
+def check_config(name: str, kind: type, config: object) -> None:
+    """Check that a configuration has the options of its kind.
+
+    Raises:
+        InterfaceError: one is not there.
+    """
+    for option in fields(kind):
+        if not hasattr(config, option.name):
+            found = f"{type(config).__name__} without {option.name!r}"
+            raise InterfaceError(f"{name}: config", f"a {kind.__name__}", found)
 
 
 def layer_norm(states: Tensor) -> Tensor:

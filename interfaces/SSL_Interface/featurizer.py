@@ -58,7 +58,7 @@ class Featurizer(nn.Module):
                 count,
                 dim,
                 layers=_in_order(layer_selections, count),
-                normalize=normalize and count > 1,
+                normalize=normalize if count > 1 else False,
                 **options,
             )
         if hasattr(self.interface, "weighte_sum_weights"):
@@ -95,8 +95,12 @@ class Featurizer(nn.Module):
     def _lengths(self, all_lens: Sequence[Tensor]) -> Tensor:
         """Return the lengths that all joined layers have."""
         count = self.interface.num_layers
-        if len(all_lens) != count:
-            raise _error("all_lens", f"lengths of {count} layers", len(all_lens))
+        if not isinstance(all_lens, Sequence | Tensor) or len(all_lens) != count:
+            found = len(all_lens) if isinstance(all_lens, Sequence) else type(all_lens).__name__
+            raise _error("all_lens", f"lengths of {count} layers", found)
+        for lengths in all_lens:
+            if not isinstance(lengths, Tensor):
+                raise _error("all_lens", "a tensor of integers for each layer", repr(lengths))
         first, *others = (all_lens[layer] for layer in self.interface.layers)
         if any(lengths.shape != first.shape for lengths in others) or (
             others and readable(first) and bool((torch.stack(others) != first).any())

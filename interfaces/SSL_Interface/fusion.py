@@ -45,6 +45,7 @@ from SSL_Interface.interpolation import stretch, stretch_valid
 from SSL_Interface.profiles import shares
 from SSL_Interface.registry import create
 from SSL_Interface.sharing import Shareable
+from SSL_Interface.working import traced
 
 __all__ = ["KINDS", "Fusion", "FusionConfig", "fuse"]
 
@@ -214,13 +215,14 @@ class Fusion(Shareable):
     ) -> tuple[list[Tensor], list[Tensor] | None]:
         """Check, select, normalise: (N_i, B, T_i, D_i) of each upstream, and lengths of each."""
         upstreams = self._each()
-        if len(states) != len(upstreams):
-            expected = f"a sequence of {len(upstreams)}, one for each upstream"
-            raise InterfaceError("fusion: states", expected, len(states))
+        expected = f"a sequence of {len(upstreams)}, one for each upstream"
+        _of_length(states, len(upstreams), "states", expected)
         each = [lengths] * len(upstreams) if isinstance(lengths, Tensor) else lengths
-        if each is not None and len(each) != len(upstreams):
+        if each is not None:
             expected = f"one tensor for each of {len(upstreams)} upstreams"
-            raise InterfaceError("fusion: lengths", expected, len(each))
+            _of_length(each, len(upstreams), "lengths", expected)
+            if any(own is None for own in each):
+                raise InterfaceError("fusion: lengths", expected, "None for some")
         prepared = [
             upstream.prepare(states[number], None if each is None else each[number])
             for number, upstream in enumerate(upstreams)
@@ -228,7 +230,12 @@ class Fusion(Shareable):
         batches = [part.shape[1] for part in prepared]
         if any(batch != batches[0] for batch in batches):
             raise InterfaceError("fusion: states", "one batch size", batches)
+        one_type = any(isinstance(part, nn.Linear) for part in self.projections)
+        for upstream, part in zip(upstreams, prepared, strict=True):
+            upstream.check_place(part, self, one_type or self.interface.one_type)
         times = [part.shape[2] for part in prepared]
+        if not traced() and 0 in times and any(times):
+            raise InterfaceError("fusion: states", "frames of every upstream or of none", times)
         if isinstance(lengths, Tensor) and any(time != times[0] for time in times):
             expected = f"one tensor for each upstream, as they have {times} frames"
             raise InterfaceError("fusion: lengths", expected, "one for all")
@@ -258,6 +265,13 @@ class Fusion(Shareable):
         longest = torch.stack(lengths).amax(0)
         pairs = zip(states, lengths, strict=True)
         return [stretch_valid(part, own, longest, time) for part, own in pairs]
+
+
+def _of_length(given: object, count: int, argument: str, expected: str) -> None:
+    if not isinstance(given, Sequence | Tensor):
+        raise InterfaceError(f"fusion: {argument}", expected, type(given).__name__)
+    if len(given) != count:
+        raise InterfaceError(f"fusion: {argument}", expected, len(given))
 
 
 class _Upstream(Interface):

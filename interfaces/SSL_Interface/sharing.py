@@ -191,6 +191,8 @@ def _list(keys: Mapping[str, Any]) -> str:
 
 
 def _folder(path: str | Path) -> Path:
+    if not isinstance(path, str | Path):
+        raise InterfaceError("save_pretrained: folder", "a path", repr(path))
     folder = Path(path)
     if folder.exists() and not folder.is_dir():
         raise InterfaceError("save_pretrained: folder", "a folder", f"the file {str(folder)!r}")
@@ -199,6 +201,8 @@ def _folder(path: str | Path) -> Path:
 
 def _files(source: str | Path, options: dict[str, Any]) -> tuple[Path, Path]:
     """Find the files in a folder or fetch them from a hub."""
+    if not isinstance(source, str | Path):
+        raise InterfaceError("from_pretrained: source", "a folder or a hub id", repr(source))
     folder = Path(source)
     if folder.is_dir():
         config, weights = folder / CONFIG, folder / WEIGHTS

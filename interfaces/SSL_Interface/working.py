@@ -22,12 +22,16 @@ def traced() -> bool:
     return torch.compiler.is_compiling()
 
 
+def casts(tensor: Tensor) -> bool:
+    """Whether autocast is on and sees to the type of its products."""
+    device = tensor.device.type
+    wide = device == "meta" or tensor.dtype == torch.float64
+    return not wide and torch.is_autocast_enabled(device)
+
+
 def working_type(tensor: Tensor) -> torch.dtype:
     """The type of its products: autocast's where that is on, else its own."""
-    device = tensor.device.type
-    if device == "meta" or tensor.dtype == torch.float64 or not torch.is_autocast_enabled(device):
-        return tensor.dtype
-    return torch.get_autocast_dtype(device)
+    return torch.get_autocast_dtype(tensor.device.type) if casts(tensor) else tensor.dtype
 
 
 def in_working_type(states: Tensor) -> Tensor:
@@ -71,7 +75,7 @@ def accumulate(total: Tensor, left: Tensor, right: Tensor) -> None:
 
 
 def vmapped(
-    plain: Callable[..., Tensor], info: Any, in_dims: tuple[Any, ...], inputs: Sequence[Any]
-) -> tuple[Tensor, int]:
+    plain: Callable[..., Any], info: Any, in_dims: tuple[Any, ...], inputs: Sequence[Any]
+) -> tuple[Any, int]:
     """Fill a Function's ``vmap`` with its plain form: all runs at once, autograd goes through."""
     return torch.vmap(plain, in_dims, randomness=info.randomness)(*inputs), 0

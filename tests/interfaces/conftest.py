@@ -8,11 +8,20 @@ import torch
 from torch import Tensor
 
 import SSL_Interface
+from SSL_Interface import gating
 
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_states_are_small():
+    """What is written out for large states is what runs in these tests, though theirs are small."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gating, "SMALL", 0)
+        yield
 
 
 def make(name: str, num_layers: int, dim: int, seed: int = 0, **options):

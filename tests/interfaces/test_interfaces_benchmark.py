@@ -34,12 +34,12 @@ def test_every_interface_gets_a_row(repository, tmp_path):
     for row in facts["rows"]:
         assert not row["failed"]
         assert row["ms"]["ours"] > 0
+        assert row["ms"]["plain"] > 0
         assert row["floor_ms"] > 0
         label = f"{row['name']}, normalised" if row["normalize"] else row["name"]
         assert f"| {label} | {row['ms']['ours']:.3f} |" in done.stdout
         assert f" | {row['of_copy']:.0%} | " in done.stdout
     hconv = next(row for row in facts["rows"] if row["name"] == "hconv")
-    assert hconv["ms"]["plain"] > 0
     assert hconv["mib"]["ours"] > 0
 
 

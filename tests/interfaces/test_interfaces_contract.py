@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings, strategies
 from torch.func import functional_call, stack_module_state, vmap
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -65,6 +66,31 @@ def test_padding_is_zero_and_changes_nothing(name, build, draw):
     noisy = states.clone()
     noisy[:, 1, 4:] = torch.nan
     torch.testing.assert_close(interface(noisy, lengths), features)
+
+
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=strategies.data())
+def test_any_shape(name, data, build, draw):
+    """Each utterance's features are those that it has alone, for any L, B, T, D and layers."""
+    pick = data.draw
+    count, dim = pick(strategies.integers(2, 30)), pick(strategies.integers(6, 20))
+    batch, time = pick(strategies.integers(1, 3)), pick(strategies.integers(1, 5))
+    some = strategies.lists(strategies.integers(-count, count - 1), min_size=2, max_size=count)
+    some = some.filter(lambda layers: len({layer % count for layer in layers}) == len(layers))
+    layers = pick(strategies.none() | some)
+    lengths = pick(strategies.lists(strategies.integers(1, time), min_size=batch, max_size=batch))
+    interface = build(name, count, dim, layers=layers, normalize=pick(strategies.booleans()))
+    states = draw(count, batch, time, dim)
+    alone = [interface(list(states[:, i : i + 1, :n])) for i, n in enumerate(lengths)]
+    for i, n in enumerate(lengths):
+        states[:, i, n:] = pick(strategies.sampled_from([torch.nan, torch.inf, 1e30]))
+    features = interface(states, torch.tensor(lengths))
+    assert features.shape == (batch, time, interface.output_dim)
+    for row, own, n in zip(features, alone, lengths, strict=True):
+        torch.testing.assert_close(row[:n], own[0])
+        assert not row[n:].any()
 
 
 def test_padding_and_company_leave_the_gradients(name, build, draw):

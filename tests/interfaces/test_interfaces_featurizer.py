@@ -81,6 +81,7 @@ def test_only_the_joined_layers_lengths_count(draw):
         ({"layer_selections": []}, "layers: expected a non-empty list"),
         ({"layer_selections": [2, 2]}, "layers: expected each layer once"),
         ({"layer_selections": "01"}, "layers: expected a layer"),
+        ({"normalize": "yes"}, "weighted_sum: normalize: expected True or False, found 'yes'"),
         ({"groups": 2}, "weighted_sum: option: expected"),
         (
             {"interface": SSL_Interface.create("mean", 7, 12), "layer_selections": [1]},
@@ -107,6 +108,8 @@ def test_wrong_arguments(arguments, message):
     [
         (torch.zeros(6, 2, 4, 12), lengths(4, 4), "states: expected 7 tensors"),
         (torch.zeros(7, 2, 4, 12), lengths(4, 4, layers=6), "all_lens: expected .* 7 .* found 6"),
+        (torch.zeros(7, 2, 4, 12), None, "all_lens: expected lengths of 7 layers, found NoneType"),
+        (torch.zeros(7, 2, 4, 12), [4] * 7, "all_lens: expected a tensor of .*, found 4"),
         (torch.zeros(7, 2, 4, 12), lengths(4, 5), "lengths: expected values from 1 to 4"),
         (torch.zeros(7, 2, 4, 12), lengths(4), r"lengths: expected integers \(2,\)"),
     ],

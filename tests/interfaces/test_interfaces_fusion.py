@@ -320,6 +320,7 @@ def test_stretch_is_torchs_interpolation(size, target, draw):
         ("hconv", SIZES, {"layers": [[0]]}, "fusion: layers: expected 3 lists"),
         ("hconv", SIZES, {"layers": [None, [3], None]}, "fusion: upstream 1: layers: expected a l"),
         ("hconv", SIZES, {"dim": 0}, "fusion: dim: expected a whole number above zero, found 0"),
+        ("hconv", SIZES, {"normalize": "no"}, "fusion: upstream 0: normalize: expected True or Fa"),
         ("hconv", SIZES, {"resize": "pad"}, "fusion: resize: expected one of project, interp"),
         ("hconv", 3, {}, "fusion: upstreams: expected pairs (layers, width), found 3"),
         ("hconv", SIZES, {"layers": 3}, "fusion: layers: expected 3 lists of layers, one for each"),
@@ -345,6 +346,22 @@ def test_wrong_options_are_named(kind, upstreams, options, message):
     ("change", "message"),
     [
         (lambda s, n: (s[:2], n), "fusion: states: expected a sequence of 3, one for each upstrea"),
+        (lambda s, n: (None, n), "fusion: states: expected a sequence of 3, one for each upstream"),
+        (lambda s, n: (iter(s), n), "one for each upstream, found list_iterator"),
+        (lambda s, n: (s, 6), "fusion: lengths: expected one tensor for each of 3 upstreams, foun"),
+        (lambda s, n: (s, [n[0], None, n[2]]), "lengths: expected one tensor for each of 3 upst"),
+        (
+            lambda s, n: ([s[0].float(), *s[1:]], n),
+            "fusion: upstream 0: states: expected torch.float64, as the parameters, or autocast, f",
+        ),
+        (
+            lambda s, n: ([s[0], s[1].to("meta"), s[2]], n),
+            "fusion: upstream 1: states: expected on cpu, as the parameters, found meta",
+        ),
+        (
+            lambda s, n: ([s[0], s[1][:, :, :0], s[2]], None),
+            "fusion: states: expected frames of every upstream or of none, found [6, 0, 6]",
+        ),
         (lambda s, n: (s, n[:2]), "fusion: lengths: expected one tensor for each of 3 upstreams"),
         (lambda s, n: (s, n[0]), "fusion: lengths: expected one tensor for each upstream, as they"),
         (lambda s, n: ([s[0], s[0], s[2]], n), "fusion: upstream 1: states: expected (3, B, T, 6)"),

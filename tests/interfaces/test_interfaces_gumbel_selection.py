@@ -6,7 +6,6 @@ import pytest
 import torch
 from scipy.stats import chisquare
 from torch.func import functional_call, stack_module_state, vmap
-from torch.nn.functional import gumbel_softmax
 
 import SSL_Interface
 
@@ -76,24 +75,22 @@ def test_gradients_are_straight_through(training, temperature, build, draw):
     torch.testing.assert_close(ours[1], for_weights)
 
 
+@pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("temperature", [0.3, 2.0])
-def test_training_is_torchs_hard_gumbel_softmax(temperature, draw):
-    interface = SSL_Interface.create(
-        "gumbel_selection", 5, 7, normalize=False, temperature=temperature
-    ).double()
-    states, cotangent = draw(5, 2, 3, 7), torch.randn(2, 3, 7, dtype=torch.float64)
+def test_plain_form(temperature, training, build, draw, plain):
+    """In training that is torch's hard ``gumbel_softmax``, which draws the same noise."""
+    interface = build("gumbel_selection", 5, 7, normalize=False, temperature=temperature)
+    interface.train(training)
+    inputs = [draw(5, 2, 3, 7).requires_grad_(), interface.weights]
+    cotangent = torch.randn(2, 3, 7, dtype=torch.float64)
     torch.manual_seed(4)
-    features = interface(states)
+    features = interface(inputs[0])
     torch.manual_seed(4)
-    weights = gumbel_softmax(interface.weights, tau=temperature, hard=True, dim=0)
-    expected = (weights[:, None, None] * states).sum(0)
+    expected = plain.PLAIN["gumbel_selection"](interface, inputs[0])
     torch.testing.assert_close(features, expected)
-    for ours, plain in zip(
-        torch.autograd.grad(features, [interface.weights], cotangent),
-        torch.autograd.grad(expected, [interface.weights], cotangent),
-        strict=True,
-    ):
-        torch.testing.assert_close(ours, plain)
+    found = torch.autograd.grad(features, inputs, cotangent)
+    right = torch.autograd.grad(expected, inputs, cotangent)
+    torch.testing.assert_close(found, right)
 
 
 def test_stacked_runs_draw_their_own_noise_and_learn(draw):

@@ -1,12 +1,14 @@
 """LAP, SLS and AttM against loops over frames, layers and heads, in fp64, with their gradients."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch.func import functional_call, stack_module_state, vmap
 
 import SSL_Interface
-from SSL_Interface import InterfaceError
+from SSL_Interface import InterfaceError, gating
 
 
 def plain_lap(interface, states):
@@ -90,6 +92,51 @@ def test_lap_has_the_published_heads_and_drops_gates_in_training_only(build, dra
     assert torch.equal(interface(states), interface(states))
     interface.train()
     assert not torch.equal(interface(states), interface(states))
+
+
+@pytest.mark.parametrize("name", ["lap", "attm", "gumbel_selection"])
+def test_small_states_take_the_plain_way(name, build, draw, monkeypatch):
+    """Small is counted for a layer; both ways are the same to the last digits."""
+    interface, states, ways = build(name, 7, 12), draw(7, 2, 5, 12), []
+    for way in ("_Statistics", "_GatedMaximum", "_GatedRows", "_GatedSum"):
+        function = getattr(gating, way)
+        wrapped = SimpleNamespace(
+            apply=lambda *a, f=function: ways.append(f.__name__) or f.apply(*a)
+        )
+        monkeypatch.setattr(gating, way, wrapped)
+    monkeypatch.setattr(gating, "SMALL", 121)
+    plain = interface(states)
+    assert not ways
+    monkeypatch.setattr(gating, "SMALL", 120)
+    assert_same(interface(states), plain, list(interface.parameters()))
+    expected = {"lap": ["_Statistics", "_GatedMaximum"], "attm": ["_GatedRows"]}
+    assert ways == expected.get(name, ["_GatedSum"])
+
+
+def test_ties_give_one_place_the_gradient():
+    """Equal values and equal layers: the gradient is that of one, so its sum is that of torch's."""
+    values = torch.ones(3, 2, 4).requires_grad_()
+    _, _, largest = gating.statistics(values)
+    (found,) = torch.autograd.grad(largest.sum(), values)
+    assert found.sum(-1).eq(1).all()
+    assert found.amax(-1).eq(1).all()
+    (found,) = torch.autograd.grad(gating.gated_maximum(torch.ones(3, 2), values).sum(), values)
+    assert torch.equal(found, torch.tensor([1.0, 0, 0])[:, None, None].expand(3, 2, 4))
+
+
+def test_lap_drops_the_plain_forms_gates(build, draw, plain, monkeypatch):
+    """Under one mask of gates (N, B, T, heads), whichever way they lie in memory."""
+    interface, states = build("lap", 7, 12, heads=3).train(), draw(7, 2, 5, 12)
+    kept = torch.rand(7, 2, 5, 3) < 0.7
+
+    def drop(gates, share, training):
+        assert (gates.shape, share, training) == (kept.shape, 0.1, True)
+        return gates * kept / 0.7
+
+    monkeypatch.setattr(F, "dropout", drop)
+    inputs = [states.requires_grad_(), *interface.parameters()]
+    expected = plain.PLAIN["lap"](interface, plain.prepare(interface, states))
+    assert_same(interface(states), expected, inputs)
 
 
 def test_stacked_laps_drop_gates_of_their_own(build, draw):

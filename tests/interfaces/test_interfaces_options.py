@@ -25,6 +25,9 @@ from SSL_Interface import InterfaceError
         ("cls_pooling", {"heads": 5}, "heads: expected a divisor of 12, found 5"),
         ("cls_pooling", {"dropout": 1.0}, "dropout: expected from 0 to below 1, found 1.0"),
         ("cls_pooling", {"feedforward": 0}, "feedforward: expected a whole number"),
+        ("cls_pooling", {"dropout": "1"}, "dropout: expected from 0 to below 1, found '1'"),
+        ("lap", {"dropout": None}, "dropout: expected from 0 to below 1, found None"),
+        ("gumbel_selection", {"temperature": "1"}, "temperature: expected above zero, found '1'"),
         ("pca_concat", {"components": 13}, "components: expected at most 12, found 13"),
     ],
 )
@@ -169,6 +172,89 @@ def test_layers(name, layers):
 def test_sizes(name, sizes):
     with pytest.raises(InterfaceError, match=f"{name}: (num_layers|dim): expected .* found"):
         SSL_Interface.create(name, *sizes)
+
+
+@pytest.mark.parametrize("name", SSL_Interface.names())
+@pytest.mark.parametrize("option", ["normalize", "check_finite"])
+@pytest.mark.parametrize("value", ["no", 0, None])
+def test_flags(name, option, value):
+    """A string is no flag: "no" would be taken for yes."""
+    with pytest.raises(InterfaceError) as caught:
+        SSL_Interface.create(name, 7, 12, **{option: value})
+    assert str(caught.value) == f"{name}: {option}: expected True or False, found {value!r}"
+
+
+@pytest.mark.parametrize("name", SSL_Interface.names())
+def test_another_configuration(name):
+    kind = SSL_Interface.find(name)
+    with pytest.raises(InterfaceError) as caught:
+        kind(SSL_Interface.configs.HierarchicalConvInterfaceConfig())
+    assert str(caught.value) == (
+        f"{name}: config: expected a {kind.Config.__name__}, "
+        "found HierarchicalConvInterfaceConfig without 'num_layers'"
+    )
+
+
+@pytest.mark.parametrize("name", SSL_Interface.names())
+def test_another_device(name, build):
+    interface = build(name, 7, 12).float()
+    if not interface.state_dict():
+        pytest.skip(f"{name} has nothing that lies anywhere")
+    with pytest.raises(InterfaceError) as caught:
+        interface(GOOD.to("meta"))
+    assert str(caught.value) == f"{name}: states: expected on cpu, as the parameters, found meta"
+
+
+ANY_TYPE = {"weighted_sum", "concat", "hconv", "gumbel_selection", "mean", "last", "single_layer"}
+
+
+@pytest.mark.parametrize("name", SSL_Interface.names())
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64], ids=str)
+def test_another_type(name, dtype, build, draw):
+    """States are of the parameters' type, or autocast sees to it; some take any type."""
+    interface, states = build(name, 7, 12).float(), draw(7, 2, 4, 12).to(dtype)
+    if name in ANY_TYPE | {"pca_concat"}:
+        wide = torch.float32 if name == "pca_concat" and dtype == torch.bfloat16 else dtype
+        assert interface(states).dtype == wide
+        exact = interface(states.float())
+        assert (interface(states) - exact).norm() < 0.03 * exact.norm()
+    else:
+        with pytest.raises(InterfaceError) as caught:
+            interface(states)
+        expected = "torch.float32, as the parameters, or autocast"
+        assert str(caught.value) == f"{name}: states: expected {expected}, found {dtype}"
+
+
+def test_another_type_before_a_projection(build, draw):
+    interface, states = build("hconv", 7, 12, output_dim=5).float(), draw(7, 2, 4, 12)
+    with pytest.raises(InterfaceError, match=r"hconv: states: expected torch\.float32, as the par"):
+        interface(states)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert interface(states.bfloat16()).dtype == torch.bfloat16
+        with pytest.raises(InterfaceError, match=r"or autocast, found torch\.float64"):
+            interface(states)
+
+
+@pytest.mark.parametrize("name", SSL_Interface.names())
+def test_a_profile_of_nothing(name, build):
+    with pytest.raises(InterfaceError, match=rf"{name}: states: expected at least one frame, fou"):
+        build(name, 7, 12).float().layer_profile(GOOD[:, :, :0])
+
+
+def test_pca_concat_refuses_to_fit_what_is_not_finite(draw):
+    interface, states = SSL_Interface.create("pca_concat", 3, 6, layers=[0, 2]), draw(3, 2, 9, 6)
+    wrong = states.float()
+    wrong[2, 0, 3, 1] = torch.nan
+    interface.fit_batch(wrong)
+    with pytest.raises(InterfaceError) as caught:
+        interface.fit_finish()
+    assert str(caught.value) == (
+        "pca_concat: fit: expected finite states, found NaN or infinity in layer 2"
+    )
+    assert not interface.fitted
+    interface.fit_batch(states.float())
+    interface.fit_finish()
+    assert interface.frames == 18
 
 
 def test_pca_concat_refuses_to_run_unfitted(build):

@@ -2,6 +2,7 @@
 
 import importlib
 import math
+import re
 
 import numpy as np
 import pytest
@@ -29,9 +30,11 @@ LAYOUTS = {
 def compare(name, interface, states, layout, plain, lengths=None):
     """Hold features and all gradients, in fp64, to those of the plain form."""
     leaf = states.requires_grad_()
-    expected = plain.PLAIN[name](interface, plain.prepare(interface, leaf))
-    if lengths is not None:
-        expected = expected * (torch.arange(states.shape[2]) < lengths[:, None])[..., None]
+    prepared = plain.prepare(interface, leaf)
+    if lengths is None:
+        expected = plain.PLAIN[name](interface, prepared)
+    else:
+        expected = plain.padded(name, interface, prepared, lengths)
     features = interface(LAYOUTS[layout](leaf), lengths)
     torch.testing.assert_close(features, expected, rtol=1e-9, atol=1e-10)
     inputs = [leaf, *interface.parameters()]
@@ -259,6 +262,19 @@ def test_pca_concat_of_layer_normed_states(draw):
     one.fit_finish()
     two.fit_finish()
     torch.testing.assert_close(one(states), two(normed))
+
+
+@pytest.mark.parametrize("name", SSL_Interface.names())
+def test_docstring(name):
+    """Source, equation, shapes and parameters; those that have some, also how many."""
+    documentation = importlib.import_module(f"SSL_Interface.interfaces.{name}").__doc__
+    assert re.search(r"arXiv\s\d{4}\.\d{5}|ACM MM 2024", documentation)
+    assert re.search(r"\by(_d)? = \S", documentation)
+    assert re.search(r"States\s\(L,\sB,\sT,\sD\)\s→\s\(B,\sT,\s\S+\)", documentation)
+    with torch.device("meta"):
+        count = SSL_Interface.create(name, 13, 768).parameter_count()
+    said = "no parameters|parameters: 0" if count == 0 else rf"{count:,}\s"
+    assert re.search(said, documentation)
 
 
 @pytest.mark.parametrize(

@@ -194,6 +194,15 @@ def test_where_it_ended_the_process():
         make(upstream_layer_num=2)
     with pytest.raises(SSL_Interface.InterfaceError, match="hconv: channel_change_strategy"):
         make(channel_change_strategy="halve")
+    with pytest.raises(
+        SSL_Interface.InterfaceError,
+        match="config: expected a HierarchicalConvInterfaceConfig, found WeightedSumInterfaceC",
+    ):
+        interfaces.HierarchicalConvInterface(configs.WeightedSumInterfaceConfig())
+    with pytest.raises(SSL_Interface.InterfaceError, match=r"config: expected a .*, found dict wi"):
+        interfaces.WeightSumInterface({"upstream_layer_num": 13})
+    with pytest.raises(SSL_Interface.InterfaceError, match="normalize: expected True or False, f"):
+        make(normalize="no")
     small = configs.WeightedSumInterfaceConfig(upstream_layer_num=3, upstream_feat_dim=4)
     with pytest.raises(
         SSL_Interface.InterfaceError, match=r"weighted_sum: states: expected \(3, B"

@@ -275,6 +275,24 @@ def change(folder, **tensors):
     save_file({k: v for k, v in loaded.items() if v is not None}, path)
 
 
+def options(folder, without=(), **changes):
+    """Change options in config.json, and remove some."""
+    described = json.loads((folder / "config.json").read_text())["options"] | changes
+    edit(folder, options={k: v for k, v in described.items() if k not in without})
+
+
+class Trap:
+    """What a pickle would run while it is loaded."""
+
+    def __reduce__(self):
+        return pytest.fail, ("a pickle was loaded",)
+
+
+def pickled(folder, name):
+    (folder / "model.safetensors").unlink()
+    torch.save({"transforms.0.weight": Trap()}, folder / name)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -290,7 +308,15 @@ def change(folder, **tensors):
         (lambda f: edit(f, interface="WeightSumInterfaces"), r"did you mean 'WeightSumInterface'"),
         (lambda f: edit(f, options={"num_layer": 3}), r"option: .* mean 'num_layers'\?\), found"),
         (lambda f: edit(f, options={"num_layers": 3}), r"hconv: .*: expected 'dim', found no such"),
+        (lambda f: options(f, normalize="no"), r"hconv: normalize: expected True or False, found"),
+        (
+            lambda f: options(f, dim=7),
+            r"hconv: model.safetensors: expected transforms.0.* like .*, found",
+        ),
+        (lambda f: options(f, layers=[9]), r"hconv: layers: expected a layer from .*, found 9"),
         (lambda f: (f / "model.safetensors").write_bytes(b"no"), r"expected a safetensors file"),
+        (lambda f: pickled(f, "model.safetensors"), r"s: expected a safetensors file, found"),
+        (lambda f: pickled(f, "pytorch_model.bin"), r"expected model.safetensors in '.*', found n"),
         (
             lambda f: change(f, **{"transforms.0.bias": None}),
             r"hconv: model.safetensors: expected a tensor 'transforms.0.bias', found only 'tran",
@@ -314,12 +340,6 @@ def test_damaged_folders(saved, damage, message):
     with pytest.raises(InterfaceError, match=message) as caught:
         SSL_Interface.from_pretrained(saved)
     assert "\n" not in str(caught.value)
-
-
-def options(folder, without=(), **changes):
-    """Change options in config.json, and remove some."""
-    described = json.loads((folder / "config.json").read_text())["options"] | changes
-    edit(folder, options={k: v for k, v in described.items() if k not in without})
 
 
 @pytest.mark.parametrize(
@@ -365,6 +385,13 @@ def test_options_that_came_later_take_their_defaults(saved):
     del described["options"]["stride"]
     edit(saved, **described)
     assert SSL_Interface.from_pretrained(saved).stride == 3
+
+
+def test_no_path(build):
+    with pytest.raises(InterfaceError, match=r"from_pretrained: source: expected .*, found Non"):
+        SSL_Interface.from_pretrained(None)
+    with pytest.raises(InterfaceError, match="save_pretrained: folder: expected a path, found 3"):
+        build("mean", 3, 4).save_pretrained(3)
 
 
 @pytest.mark.parametrize("source", ["./nowhere", "a/b/c", Path("nowhere")], ids=str)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 from typing_extensions import override
 
-from SSL_Interface.base import Interface, InterfaceConfig, States
+from SSL_Interface.base import Interface, InterfaceConfig, States, check_config
 from SSL_Interface.configs.published import (
     BaseInterfaceConfig,
     HierarchicalConvInterfaceConfig,
@@ -68,7 +68,8 @@ class SingleLayerInterface(BaseInterface, SingleLayer):
     Config: ClassVar[Any] = SingleLayerInterfaceConfig
 
     def __init__(self, config: SingleLayerInterfaceConfig) -> None:
-        super().__init__(config, SingleLayerConfig(**_sizes(config), layer=config.selected_layer))
+        sizes = _sizes(config, SingleLayerInterfaceConfig)
+        super().__init__(config, SingleLayerConfig(**sizes, layer=config.selected_layer))
 
 
 class WeightSumInterface(BaseInterface, WeightedSum):
@@ -91,13 +92,14 @@ class HierarchicalConvInterface(BaseInterface, HConv):
     Config: ClassVar[Any] = HierarchicalConvInterfaceConfig
 
     def __init__(self, config: HierarchicalConvInterfaceConfig) -> None:
+        sizes = _sizes(config, HierarchicalConvInterfaceConfig)
         strategy = config.channel_change_strategy
         if strategy != "same_upstream":
             raise InterfaceError(
                 "hconv: channel_change_strategy", "'same_upstream'", repr(strategy)
             )
         own = HConvConfig(
-            **_sizes(config),
+            **sizes,
             kernel_size=config.conv_kernel_size,
             stride=config.conv_kernel_stride,
             output_dim=config.output_dim,
@@ -108,8 +110,9 @@ class HierarchicalConvInterface(BaseInterface, HConv):
             raise self.error("upstream_layer_num", expected, self.num_layers)
 
 
-def _sizes(config: BaseInterfaceConfig) -> dict[str, Any]:
-    """Options that every interface has, under this library's names."""
+def _sizes(config: BaseInterfaceConfig, kind: type = BaseInterfaceConfig) -> dict[str, Any]:
+    """Options that every interface has, under this library's names, of a checked configuration."""
+    check_config(kind.__name__.removesuffix("Config"), kind, config)
     return {
         "num_layers": config.upstream_layer_num,
         "dim": config.upstream_feat_dim,

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from SSL_Interface.base import Interface, InterfaceConfig
+from SSL_Interface.gating import gated_rows
 from SSL_Interface.interfaces._utterance import utterance_scores
 
 
@@ -41,6 +42,7 @@ class AttM(Interface):
     """Gate the layers of an utterance, concatenate and merge them."""
 
     Config = AttMConfig
+    one_type = True
 
     def __init__(self, config: AttMConfig) -> None:
         super().__init__(config)
@@ -62,8 +64,7 @@ class AttM(Interface):
     def join_valid(self, states: Tensor, frames: Tensor | None = None) -> Tensor:
         pooled = F.silu(utterance_scores(states, self.pool, None, frames))  # (N, B)
         gates = (F.silu(pooled.T @ self.squeeze) @ self.expand).sigmoid()  # (B, N)
-        gated = gates.T.to(states.dtype)[..., None, None] * states
-        return self.narrow(F.silu(self.merge(gated.movedim(0, -2).flatten(-2))))
+        return self.narrow(F.silu(self.merge(gated_rows(gates, states))))
 
     @override
     def macs_per_frame(self) -> int:

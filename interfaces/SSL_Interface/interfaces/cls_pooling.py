@@ -49,6 +49,7 @@ class CLSPooling(Interface):
     """Read the layers with one Transformer layer and keep its CLS output."""
 
     Config = CLSPoolingConfig
+    one_type = True
     profile_kind = "attention"
 
     def __init__(self, config: CLSPoolingConfig) -> None:
@@ -60,12 +61,11 @@ class CLSPooling(Interface):
             raise self.error("heads", f"a divisor of {dim}", self.heads)
         width = 2 * dim if config.feedforward is None else config.feedforward
         self.feedforward = self.positive("feedforward", width)
-        if not 0 <= config.dropout < 1:
-            raise self.error("dropout", "from 0 to below 1", config.dropout)
+        dropout = self.share("dropout", config.dropout)
         self.cls = nn.Parameter(0.02 * torch.randn(dim))
         # Holds parameters under torch's names and with torch's initial values; never called.
         self.layer = nn.TransformerEncoderLayer(
-            dim, self.heads, self.feedforward, config.dropout, batch_first=True
+            dim, self.heads, self.feedforward, dropout, batch_first=True
         )
 
     @override

@@ -29,6 +29,7 @@ class GroupedWeightedSum(Interface):
     """Sum each group of layers with its own softmax, concatenate, project."""
 
     Config = GroupedWeightedSumConfig
+    one_type = True
 
     def __init__(self, config: GroupedWeightedSumConfig) -> None:
         super().__init__(config)

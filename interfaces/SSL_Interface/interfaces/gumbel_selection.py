@@ -21,6 +21,7 @@ the straight-through gradient. Fusing models, arXiv 2511.08389 selects within ea
 concatenates; here one upstream is meant (see ``SSL_Interface.fusion``).
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +29,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from SSL_Interface.base import Interface, InterfaceConfig
+from SSL_Interface.gating import gated_sum
 from SSL_Interface.profiles import weighted_norms
 
 
@@ -46,9 +48,10 @@ class GumbelSelection(Interface):
 
     def __init__(self, config: GumbelSelectionConfig) -> None:
         super().__init__(config)
-        if not config.temperature > 0:
-            raise self.error("temperature", "above zero", config.temperature)
-        self.temperature = config.temperature
+        temperature = config.temperature
+        if not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
+            raise self.error("temperature", "above zero", repr(temperature))
+        self.temperature = temperature
         self.weights = nn.Parameter(torch.zeros(len(self.layers), self.dim))
 
     @override
@@ -59,8 +62,7 @@ class GumbelSelection(Interface):
         soft = (logits / self.temperature).softmax(0)
         # The difference is zero, so the sum is exactly the choice.
         selection = _choice(logits) + (soft - soft.detach())
-        # An einsum would be a batched product of D tiny ones, several times slower.
-        return (selection[:, None, None].to(states.dtype) * states).sum(0)
+        return gated_sum(selection, states)
 
     @override
     def mixing_weights(self) -> Tensor:

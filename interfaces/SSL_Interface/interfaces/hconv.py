@@ -68,6 +68,7 @@ class HConv(Interface):
         width = natural if config.output_dim is None else config.output_dim
         self._output_dim = self.positive("output_dim", width)
         self.projection = nn.Linear(natural, width) if width != natural else nn.Identity()
+        self.one_type = width != natural
 
     @override
     def join(self, states: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from SSL_Interface.base import Interface, InterfaceConfig
+from SSL_Interface.gating import gated_maximum, statistics
 
 
 @dataclass
@@ -52,6 +53,7 @@ class LAP(Interface):
     """Gate the layers at every frame and keep the largest value of each channel."""
 
     Config = LAPConfig
+    one_type = True
 
     def __init__(self, config: LAPConfig) -> None:
         super().__init__(config)
@@ -60,9 +62,7 @@ class LAP(Interface):
         self.heads = self.positive("heads", largest if config.heads is None else config.heads)
         if dim % self.heads:
             raise self.error("heads", f"a divisor of {dim}", self.heads)
-        if not 0 <= config.dropout < 1:
-            raise self.error("dropout", "from 0 to below 1", config.dropout)
-        self.dropout = config.dropout
+        self.dropout = self.share("dropout", config.dropout)
         width = dim if config.output_dim is None else config.output_dim
         self._output_dim = self.positive("output_dim", width)
 
@@ -85,8 +85,9 @@ class LAP(Interface):
     @override
     def join(self, states: Tensor) -> Tensor:
         values = self.project(states).unflatten(-1, (self.heads, -1))  # (N, B, T, heads, D / heads)
-        gates = F.dropout(self._gates(values), self.dropout, self.training)
-        pooled = (gates.to(values.dtype)[..., None] * values).amax(0)
+        values, means, maxima = statistics(values)
+        gates = F.dropout(self._gates(means, maxima), self.dropout, self.training)
+        pooled = gated_maximum(gates.to(values.dtype), values)
         return self.norm(self.output(pooled.flatten(-2)))
 
     @override
@@ -96,9 +97,9 @@ class LAP(Interface):
         # Two squeezes, one expansion: z is linear behind its ReLU, so its two uses share C.
         return projection + 3 * self.heads * count * self.inner + dim * self.output_dim
 
-    def _gates(self, values: Tensor) -> Tensor:
-        """(N, B, T, heads, D / heads) → (N, B, T, heads), each from 0 to 1."""
-        statistics = torch.stack([values.mean(-1), values.amax(-1)])
-        inner = torch.einsum("snbth,hnk->sbthk", statistics, self.squeeze) + self.squeeze_bias
+    def _gates(self, means: Tensor, maxima: Tensor) -> Tensor:
+        """Gates (N, B, T, heads), each from 0 to 1, from two statistics of that shape."""
+        both = torch.stack([means, maxima])
+        inner = torch.einsum("snbth,hnk->sbthk", both, self.squeeze) + self.squeeze_bias
         logits = torch.einsum("bthk,hkn->nbth", inner.relu().sum(0), self.expand)
         return (logits + 2 * self.expand_bias.T[:, None, None]).sigmoid()

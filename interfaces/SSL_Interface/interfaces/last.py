@@ -1,6 +1,7 @@
 """The last (selected) layer of the upstream: what a model's own output gives.
 
-y = h_{L−1}. States (L, B, T, D) → (B, T, D); no parameters.
+y = h_{L−1}. States (L, B, T, D) → (B, T, D); no parameters. Source: the usual use of an encoder
+before SUPERB (arXiv 2105.01051) took weighted sums.
 """
 
 from dataclasses import dataclass

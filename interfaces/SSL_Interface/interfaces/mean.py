@@ -1,6 +1,7 @@
 """The mean of the layers: a weighted sum that does not learn.
 
-y = (1/L) Σ_l h_l. States (L, B, T, D) → (B, T, D); no parameters.
+y = (1/L) Σ_l h_l. States (L, B, T, D) → (B, T, D); no parameters. Source: the weighted sum of arXiv
+2406.12209 as it is before its first step.
 """
 
 from dataclasses import dataclass

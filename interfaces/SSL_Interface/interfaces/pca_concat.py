@@ -61,7 +61,8 @@ class PCAConcat(Interface):
         if not self.fitted:
             raise self.error("forward", "fit_batch and fit_finish first", "no fitted components")
         # Centred before the projection: in bf16 the difference of two projections would be lost.
-        layers = zip(states, self.mean, self.components, strict=True)
+        components = self.components.to(torch.promote_types(states.dtype, self.mean.dtype))
+        layers = zip(states, self.mean, components, strict=True)
         return torch.cat([(state - mean) @ rows.t() for state, mean, rows in layers], -1)
 
     @torch.no_grad()
@@ -95,10 +96,16 @@ class PCAConcat(Interface):
         """Compute the components from all batches since the last fit.
 
         Raises:
-            InterfaceError: fewer frames were seen than components are wanted.
+            InterfaceError: fewer frames were seen than components are wanted, or some of their
+                values were not finite (then the next ``fit_batch`` begins anew).
         """
         if self._means is None or self._scatters is None or self._seen < self.kept:
             raise self.error("fit", f"at least {self.kept} frames", self._seen)
+        finite = self._scatters.isfinite().flatten(1).all(1).tolist()
+        if not all(finite):
+            self._means = self._scatters = None
+            found = f"NaN or infinity in layer {self.layers[finite.index(False)]}"
+            raise self.error("fit", "finite states", found)
         for layer, scatter in enumerate(self._scatters):
             _, vectors = torch.linalg.eigh(scatter)  # ascending eigenvalues
             rows = vectors.T.flip(0)[: self.kept]

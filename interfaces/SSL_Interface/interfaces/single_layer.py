@@ -1,6 +1,7 @@
 """One layer of the upstream, as it is: the baseline that joins nothing.
 
-y = h_k. States (L, B, T, D) → (B, T, D); no parameters.
+y = h_k. States (L, B, T, D) → (B, T, D); no parameters. Source: the package published with arXiv
+2406.12209, which has a configuration for it (``SingleLayerInterfaceConfig``) and no module.
 """
 
 from dataclasses import dataclass

@@ -35,6 +35,7 @@ class SLS(Interface):
     """Add the layers, each with a gate that the utterance itself sets."""
 
     Config = SLSConfig
+    one_type = True
     profile_kind = "weight × norm"
 
     def __init__(self, config: SLSConfig) -> None:

@@ -1,7 +1,7 @@
 """Weighted sum + MLP: the control that has HConv's size and non-linearity but joins by summing.
 
-The paper's Table 3 enlarges the downstream model of the weighted sum; here the size goes into the
-interface, so that the same head serves all rows.
+Table 3 of arXiv 2406.12209 enlarges the downstream model of the weighted sum; here the size goes
+into the interface, so that the same head serves all rows.
 
     z = Σ_l softmax(w)_l · h_l
     y = W₂ ReLU(W₁ z + b₁) + b₂,   W₁ (H, D), W₂ (D, H)
@@ -41,6 +41,7 @@ class WeightedSumMLP(Interface):
     """Sum the layers with softmax weights, then two linear layers with a ReLU between."""
 
     Config = WeightedSumMLPConfig
+    one_type = True
 
     def __init__(self, config: WeightedSumMLPConfig) -> None:
         super().__init__(config)
