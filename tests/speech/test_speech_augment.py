@@ -45,7 +45,6 @@ def test_noise_from_a_bank_is_new_each_time(rng: np.random.Generator) -> None:
     for count in (RATE // 2, 3 * RATE):
         first, second = (augment.from_bank(rng, bank, count) for _ in range(2))
         assert first.shape == (count,)
-        assert augment.power(first) == pytest.approx(1)
         assert abs(np.corrcoef(first, second)[0, 1]) < 0.9
 
 
@@ -54,9 +53,7 @@ def test_babble_mixes_talkers_equally_loud(rng: np.random.Generator) -> None:
     assert [augment.power(clip) for clip in clips] == pytest.approx([1, 1])
     noise = augment.babble(rng, clips, 3 * RATE, talkers=8)
     assert noise.shape == (3 * RATE,)
-    assert augment.power(noise) == pytest.approx(1)
-    quiet_alone = augment.babble(rng, clips[:1], 3 * RATE, talkers=1)
-    assert augment.power(quiet_alone) == pytest.approx(1)
+    assert augment.power(noise) > 2 * augment.power(augment.babble(rng, clips, 3 * RATE, talkers=1))
 
 
 def test_room_decays_by_60_db_in_its_time(rng: np.random.Generator) -> None:
@@ -95,17 +92,34 @@ def test_filters_follow_one_another(rng: np.random.Generator) -> None:
 
 def test_no_filter_changes_nothing(rng: np.random.Generator) -> None:
     speech = speech_like(rng)
-    assert augment.filtered(speech) is speech
+    np.testing.assert_array_equal(augment.filtered(speech), speech)
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.5, 1.4, 2.3, 6.0])
+@pytest.mark.parametrize("tap", [255, 2500, 9000, 40000])
+def test_filtering_reaches_into_the_pause_that_follows(
+    rng: np.random.Generator, seconds: float, tap: int
+) -> None:
+    speech, impulses = speech_like(rng, seconds), [np.zeros(tap - 55), np.zeros(57)]
+    for impulse in impulses:
+        impulse[-1] = 1  # an echo, later by all taps but one
+    heard = augment.filtered(speech, *impulses, before=700, after=3000)
+    assert len(heard) == 700 + len(speech) + 3000
+    expected = np.concatenate((np.zeros(700 + tap), speech, np.zeros(3000)))[: len(heard)]
+    np.testing.assert_allclose(heard, expected, atol=1e-12)
 
 
 def test_level_is_met_unless_it_would_clip(rng: np.random.Generator) -> None:
     speech = speech_like(rng)
-    assert 10 * np.log10(augment.power(augment.level(speech, -25))) == pytest.approx(-25)
-    loud = augment.level(speech, 10)
-    assert np.abs(loud).max() == pytest.approx(0.98)
-
-
-def test_quantised_covers_the_range() -> None:
-    found = augment.quantised(np.array([-1.5, -1.0, 0.0, 0.5, 1.0, 1.5]))
+    found = augment.levelled(speech, -25)
     assert found.dtype == np.int16
-    assert found.tolist() == [-32768, -32767, 0, 16384, 32767, 32767]
+    assert 10 * np.log10(augment.power(found / 32767)) == pytest.approx(-25, abs=1e-3)
+    loud = augment.levelled(speech, 10)
+    assert np.abs(loud.astype(int)).max() == round(0.98 * 32767)
+
+
+def test_levels_are_rounded_not_cut_off() -> None:
+    found = augment.levelled(np.array([-1.0, 0.0, 0.25, 0.26, 0.5, 1.0]), 20, peak=8 / 32767)
+    assert found.tolist() == [-8, 0, 2, 2, 4, 8]
+    found = augment.levelled(np.array([-1.0, 0.3, 0.99]), 20, peak=1.0)
+    assert found.tolist() == [-32767, 9830, 32439]

@@ -42,7 +42,7 @@ class Spoken(NamedTuple):
 
     pcm: bytes  # int16 of this machine
     rate: int  # Hz
-    events: list[tuple[bytes, int]]  # IPA in UTF-8 up to a zero byte, sample where it starts
+    events: list[tuple[bytes, int]]  # IPA in UTF-8, sample where it starts
 
 
 class Binding:
@@ -103,7 +103,7 @@ class Binding:
                 library.espeak_Terminate()
                 self.close()
         events = [
-            (event[-1], event[-3])
+            (event[-1].partition(b"\0")[0], event[-3])
             for event in _EVENT.iter_unpack(b"".join(self._events))
             if event[0] == _PHONEME
         ]

@@ -108,20 +108,22 @@ class Synthesizer:
                 f"espeak-ng: unknown language {voice.language!r}; "
                 f"{suggest(voice.language, self.languages)}"
             )
-        variant = voice.variant().encode("ascii")
+        variant = voice.variant.encode("ascii")
         if variant != self._written.rstrip(b"\n") + b"\n":
             # Empty lines are skipped, and to shorten a file takes longer than to fill it up.
             self._written = variant.ljust(len(self._written), b"\n")
             os.pwrite(self._variant, self._written, 0)
         parameters = {SPEED: rate, PITCH: pitch, RANGE: range}
         spoken = self._binding.speak(text, f"{voice.language}+own", parameters)
-        named = [(_phone(name), sample / spoken.rate) for name, sample in spoken.events]
-        named = [(name, time) for name, time in named if name]
+        named = [(phone, sample) for name, sample in spoken.events if (phone := _phone(name))]
         if not named:
             raise StudyError(f"espeak-ng said nothing for {text!r} in {voice.language!r}")
-        native = np.frombuffer(spoken.pcm, dtype="<i2").astype(np.float32) / np.float32(32768)
-        samples = np.clip(soxr.resample(native, spoken.rate, RATE, quality="HQ"), -1, 1)
-        return Speech(samples, tuple(name for name, _ in named), tuple(time for _, time in named))
+        phones, starts = zip(*named, strict=True)
+        native = np.frombuffer(spoken.pcm, dtype="<i2").astype(np.float32)
+        samples = soxr.resample(native, spoken.rate, RATE, quality="HQ")
+        samples *= np.float32(1 / 32768)
+        samples.clip(-1, 1, out=samples)
+        return Speech(samples, phones, tuple(start / spoken.rate for start in starts))
 
 
 _OWN: dict[int, Synthesizer] = {}
@@ -142,7 +144,7 @@ def _languages(data: Path) -> dict[str, Path]:
 @lru_cache(maxsize=4096)
 def _phone(name: bytes) -> str:
     """Return the phone of a transcription for a name of espeak-ng; empty if it has none."""
-    return _DROPPED.sub("", name.partition(b"\0")[0].decode("utf-8", errors="ignore"))
+    return _DROPPED.sub("", name.decode("utf-8", errors="ignore"))
 
 
 def _remove(folder: Path, variant: int, owner: int, binding: Binding) -> None:

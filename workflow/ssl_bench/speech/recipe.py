@@ -24,6 +24,7 @@ _SLOPES = (-6, -5, -4, -3, -2, -1, 0, 1)  # dB per octave
 _BANK_SECONDS = 16
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 _FLOOR = 45.0  # dB, SNR of the noise floor of clean recordings
+_BABBLE_SNR = 20 * np.log10(20)  # dB, babble over the noise in its pauses
 
 _PAIR = Field(min_length=2, max_length=2)
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -160,25 +161,24 @@ def utterance(recipe: Recipe, split: str, index: int) -> Utterance:
 
 def recorded(rng: np.random.Generator, samples: np.ndarray, recipe: Recipe) -> np.ndarray:
     """Record speech (n,) as the recipe says: int16, a little longer for the pauses at its ends."""
-    before, after = (int(seconds * RATE) for seconds in rng.uniform(0.05, 0.25, 2))
-    signal = np.zeros(before + len(samples) + after)
-    signal[before : before + len(samples)] = samples
+    before, after = int(rng.uniform(0.05, 0.25) * RATE), int(rng.uniform(0.05, 0.25) * RATE)
     impulses = []
     if rng.random() < recipe.reverberation:
         seconds, direct = rng.uniform(0.15, 0.6), rng.uniform(-3, 9)
         impulses.append(augment.room(rng, seconds, direct))
     if rng.random() < recipe.equalisation:
         impulses.append(augment.equaliser(rng))
-    signal = augment.filtered(signal, *impulses)
+    signal = augment.filtered(samples, *impulses, before=before, after=after)
     noise = augment.from_bank(rng, noises(recipe.seed), len(signal))
     snr = _FLOOR if recipe.snr is None else rng.uniform(recipe.snr[0], recipe.snr[1])
     if recipe.snr is not None and rng.random() < recipe.babble:
         # Babble has pauses: without the noise some stretches would be silent.
         clips = babble_clips(recipe.seed)
         talkers = int(rng.integers(2, 6))
-        noise = augment.babble(rng, clips, len(signal), talkers) + 0.05 * noise
+        talk = augment.babble(rng, clips, len(signal), talkers)
+        noise = augment.add_noise(talk, noise, _BABBLE_SNR)
     mixed = augment.add_noise(signal, noise, snr)
-    return augment.quantised(augment.level(mixed, decibels=rng.uniform(-30, -18)))
+    return augment.levelled(mixed, decibels=rng.uniform(-30, -18))
 
 
 @lru_cache(maxsize=4096)

@@ -1,6 +1,7 @@
 """A speaker's voice for espeak-ng, written as a voice variant."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -74,8 +75,9 @@ class Voice:
             speed=int(rng.uniform(88, 114)),
         )
 
+    @cached_property
     def variant(self) -> str:
-        """Return the text of the voice variant file."""
+        """The text of the voice variant file."""
         peaks = zip(self.formant_frequency, self.formant_strength, self.formant_width, strict=True)
         lines = [
             "language variant",
