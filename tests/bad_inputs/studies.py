@@ -18,6 +18,11 @@ def row(changed: dict[str, object], *parts: str) -> Row:
     return Row(CHECK, keys(**changed), ("study.yaml: ", *parts))
 
 
+def of_table(rates: object, *parts: str) -> Row:
+    """Return the row of a study that takes its learning rates so."""
+    return row({"sweep": ..., "learning_rates": rates}, *parts)
+
+
 TASK = {"kind": "ks", "corpus": "tones"}
 ROWS = {
     "unknown key": row({"interfacez": {}}, "unknown key 'interfacez'", "'interfaces'?"),
@@ -68,8 +73,34 @@ ROWS = {
         {"tasks": {"k s": TASK}}, "tasks.k s: not a usable name", "lower case"
     ),
     "a number for a name": row({"tasks": {1: TASK}}, "tasks", "string", "1"),
-    "a table of learning rates that is not there": row(
-        {"sweep": ..., "learning_rates": "none.csv"}, "learning_rates: none.csv: no such file"
+    "a table of learning rates that is not there": of_table(
+        "none.csv", "learning_rates: none.csv: no such file"
+    ),
+    "the same with a ceiling": of_table(
+        {"table": "none.csv", "at_most": 0.01}, "learning_rates: none.csv: no such file"
+    ),
+    "a ceiling without a table": of_table({"at_most": 0.01}, "missing key 'learning_rates.table'"),
+    "a ceiling of zero": of_table(
+        {"table": "rates.csv", "at_most": 0}, "learning_rates.at_most: ", "greater than 0, found 0"
+    ),
+    "a ceiling below zero": of_table(
+        {"table": "rates.csv", "at_most": -0.01}, "learning_rates.at_most: ", "found -0.01"
+    ),
+    "a ceiling that is no number": of_table(
+        {"table": "rates.csv", "at_most": float("nan")}, "learning_rates.at_most: ", "found nan"
+    ),
+    "an infinite ceiling": of_table(
+        {"table": "rates.csv", "at_most": float("inf")}, "learning_rates.at_most: ", "found inf"
+    ),
+    "a ceiling in words": of_table(
+        {"table": "rates.csv", "at_most": "low"}, "learning_rates.at_most: ", "found 'low'"
+    ),
+    "a ceiling misspelt": of_table(
+        {"table": "rates.csv", "atmost": 0.01},
+        "unknown key 'learning_rates.atmost'; did you mean 'at_most'?",
+    ),
+    "learning rates in a list": of_table(
+        [0.01], "learning_rates: expected the name of a table, or {table: …, at_most: …}", "[0.01]"
     ),
     "a name twice": Row(
         CHECK,

@@ -52,7 +52,7 @@ def sweep(study: Study, task: str, upstream: str, pack: str) -> None:
     An interface's part is kept in ``.sweeps`` as soon as it is done, for a job that starts again.
     """
     if study.sweep is None:
-        raise StudyError(f"sweep: the study has no sweep; it takes {study.learning_rates}")
+        raise StudyError("sweep: the study has no sweep; its key learning_rates names a table")
     folder = study.pack_dir(task, upstream, pack)
     kept = folder / ".sweeps"
     names = study.interfaces_in(task, upstream, pack)

@@ -65,8 +65,8 @@ def problems(study: Study) -> Iterator[str]:
             "sweep: missing; give sweep ({} tries each task's published learning rates), or "
             "learning_rates (a table of chosen ones)"
         )
-    elif not Path(study.learning_rates).is_file():
-        yield f"learning_rates: {study.learning_rates}: no such file"
+    elif not Path(study.learning_rates.table).is_file():
+        yield f"learning_rates: {study.learning_rates.table}: no such file"
     yield from _repeated(once)
 
 

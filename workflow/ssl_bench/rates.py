@@ -1,4 +1,7 @@
-"""Which learning rate a cell is trained at: the sweep's choice, or the study's table."""
+"""Which learning rate a cell is trained at: the sweep's choice, or the study's table.
+
+A study may have a ceiling, to which larger rates of its table are lowered.
+"""
 
 import math
 from pathlib import Path
@@ -21,10 +24,11 @@ def chosen_rates(
         StudyError: the table is not there, lacks an interface or a column, has two rates of one
             layer, or one that is no positive number.
     """
-    if study.sweep is not None:
-        source = study.pack_dir(task, upstream, pack) / "sweep.csv"
+    table = study.learning_rates
+    if study.sweep is not None or table is None:
+        source, ceiling = study.pack_dir(task, upstream, pack) / "sweep.csv", math.inf
     else:
-        source = Path(str(study.learning_rates))
+        source, ceiling = Path(table.table), table.at_most or math.inf
     frame = csv_of(source, COLUMNS)
     frame = frame[(frame["task"] == task) & (frame["upstream"] == upstream)]
     if "chosen" in frame:
@@ -37,7 +41,8 @@ def chosen_rates(
                 f"{source}: no row for task {task!r}, upstream {upstream!r}, "
                 f"interface {interface!r}; add one, or give the study a sweep"
             )
-        result[interface] = _rates(own, f"{source}: task {task!r}, upstream {upstream!r}")
+        rates = _rates(own, f"{source}: task {task!r}, upstream {upstream!r}")
+        result[interface] = {layer: min(rate, ceiling) for layer, rate in rates.items()}
     return result
 
 

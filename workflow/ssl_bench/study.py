@@ -17,7 +17,7 @@ from ssl_bench import registry
 from ssl_bench.configuration import Strict
 from ssl_bench.documents import read_mapping
 from ssl_bench.errors import StudyError, suggest
-from ssl_bench.recipe import FineTune, Recipe, Seed, Sweep, Training, settle
+from ssl_bench.recipe import FineTune, Rate, Recipe, Seed, Sweep, Training, settle
 from ssl_bench.whole import whole
 
 OWN = ("training", "learning_rates", "interfaces", "job", "enlarge_by")
@@ -38,6 +38,20 @@ class Cell(NamedTuple):
     interface: str
 
 
+class RateTable(Strict):
+    """A CSV of learning rates chosen elsewhere, and the ceiling to which larger ones are lowered.
+
+    With smaller batches, gradients are noisier and the largest rates no longer train.
+    """
+
+    table: str
+    at_most: Rate | None = None
+
+    def identity(self) -> str | dict[str, Any]:
+        """Return what determines a result: a table without a ceiling is its name alone."""
+        return self.table if self.at_most is None else self.model_dump()
+
+
 class Study(Strict):
     """A checked study."""
 
@@ -56,7 +70,7 @@ class Study(Strict):
     interfaces: dict[str, dict[str, Any]] = Field(min_length=1)
     training: Training = Training()
     sweep: Sweep | None = None
-    learning_rates: str | None = None
+    learning_rates: RateTable | None = None
     similarity: dict[str, str] = {}
     averages: dict[str, dict[str, list[str]]] = {}
 
@@ -90,6 +104,16 @@ class Study(Strict):
             name: {key: v for key, v in entry.items() if v is not None}
             for name, entry in value.items()
         }
+
+    @field_validator("learning_rates", mode="before")
+    @classmethod
+    def _learning_rates(cls, value: Any) -> Any:
+        """Read a name as that of a table which is taken as it stands."""
+        if isinstance(value, str):
+            return {"table": value}
+        if value is None or isinstance(value, dict | RateTable):
+            return value
+        raise ValueError("expected the name of a table, or {table: …, at_most: …}")
 
     @field_validator("averages", mode="before")
     @classmethod
@@ -222,7 +246,7 @@ class Study(Strict):
                 },
                 "training": self.training_of(task).identity(),
                 "sweep": self._sweep_slice(task),
-                "learning_rates": self.learning_rates,
+                "learning_rates": self.learning_rates and self.learning_rates.identity(),
                 "seeds": self.seeds,
             }
         )
