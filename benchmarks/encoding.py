@@ -29,6 +29,8 @@ import ssl_bench
 from ssl_bench.upstreams.base import SAMPLE_RATE, Upstream
 from ssl_bench.upstreams.transformers import TransformersUpstream
 
+STORED = True, torch.bfloat16
+"""How the stream of features has states: layer-normed, in bf16."""
 BATCH_SECONDS = {"cuda": 800, "cpu": 40}
 Encode = Callable[[list[Tensor]], Tensor]
 
@@ -101,8 +103,8 @@ def main() -> None:
         few = waves[:: max(1, len(waves) // 16)][:16]
         exact = in_fp32(encoder, few)
         ways: dict[str, Encode] = {
-            "transformers, autocast": lambda w, e=encoder: Upstream.packed(e, w, True),
-            "features stage": lambda w, e=encoder: e.packed(w, True),
+            "transformers, autocast": lambda w, e=encoder: Upstream.packed(e, w, *STORED),
+            "features stage": lambda w, e=encoder: e.packed(w, *STORED),
         }
         for way, encode in ways.items():
             speed = times_real_time(encode, waves, arguments.batches)

@@ -147,10 +147,10 @@ def trained(
     )
     finish(states.device)
     began = time.perf_counter()
-    found = train(runs, task, states, rows, training, f"{task_name} {interface}")
+    (found,) = train([runs], task, states, rows, training, f"{task_name} {interface}")
     finish(states.device)
     seconds = time.perf_counter() - began
-    scored = evaluate(runs, task, states, rows, "test", training.scored_seconds)
+    (scored,) = evaluate([runs], task, states, rows, "test", training.scored_seconds)
     values = np.array([task.value(table) for table in scored.tables])
     return np.where(np.isnan(found.dev), np.nan, values), seconds
 

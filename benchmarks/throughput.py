@@ -36,11 +36,12 @@ from speechlike import Batch, draw
 import SSL_Interface
 from ssl_bench import registry
 from ssl_bench.features import Features
+from ssl_bench.prefetch import readings
 from ssl_bench.recipe import Training
 from ssl_bench.runs import Joined, Run, Runs
 from ssl_bench.sampling import Batch as Rows
-from ssl_bench.steps import Desk
-from ssl_bench.training import Course, learn, padded, readings
+from ssl_bench.steps import make_step
+from ssl_bench.training import Course, Targets, learn
 from ssl_bench.upstreams.transformers import TransformersUpstream
 
 RATES = (1e-4, 3e-4, 1e-3, 3e-3)
@@ -148,14 +149,11 @@ def time_ours(
     """Time steps of all interfaces, each with all runs, on the batches in turn."""
     features, task = open_stream(shape, batches, device), phone_task(batches)
     groups = make_groups(features, task, runs, names)
-    desk = Desk()
-    courses = [Course(group, Training(order="shared"), [0], desk) for group in groups]
-    ids = task.ids("train")
-    targets, lengths = padded([task.target(name) for name in ids], device)
+    courses = [Course(group, Training(order="shared"), [0]) for group in groups]
+    taken = make_step(*groups)
+    targets = Targets(task, {name: row for row, name in enumerate(task.ids("train"))}, device)
     ends = np.cumsum([0, *(len(batch.waveforms) for batch in batches)])
     parts = [np.arange(a, b) for a, b in pairwise(ends)]
-
-    everywhere = torch.arange(len(ids))
 
     def serve(number: int) -> Rows:
         rows = parts[number % len(parts)][None]
@@ -164,7 +162,7 @@ def time_ours(
     served = readings(features, map(serve, count()), courses)
 
     def step(number: int) -> None:
-        learn(courses, next(served), task, targets, lengths, everywhere, 1.0)
+        learn(taken, courses, next(served), targets, 1.0)
 
     def encode(number: int) -> None:
         features.page(parts[number % len(parts)])

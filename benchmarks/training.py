@@ -1,14 +1,14 @@
-"""How much a step of R stacked runs costs, beside R steps of one run: ms a step and the ratios.
+"""How much a step of R runs together costs, beside R steps of one run: ms a step and the ratios.
 
     python benchmarks/training.py --runs 5 --task pr
     python benchmarks/training.py --task pr ic sv --layers 25 --dim 1024 --csv steps.csv
 
-``stacked`` and ``one`` are the steps that the engine takes: on a GPU recorded as CUDA graphs where
-the head allows it, else eager. States are random, of the encoder's shape, raw; the head, its loss
-and its optimizer are those that the task publishes, for as many classes as its corpus has
-(``labels.py``). ``--csv`` adds what the engine's steps took to a table that
-``workflow/ssl_bench/planning/throughput.csv`` can be, by which ``python -m ssl_bench plan`` counts
-GPU hours.
+``together`` and ``one`` are the steps that the engine takes: of stacked runs where that pays
+(``stacking.py`` compares both), on a GPU recorded as CUDA graphs where the head allows it, else
+eager. States are random, of the encoder's shape, raw; the head, its loss and its optimizer are
+those that the task publishes, for as many classes as its corpus has (``labels.py``). ``--csv`` adds
+what the engine's steps took to a table that ``workflow/ssl_bench/planning/throughput.csv`` can be,
+by which ``python -m ssl_bench plan`` counts GPU hours.
 """
 
 import argparse
@@ -142,7 +142,7 @@ def measure(
     task = module.Task(module.Config(kind=name, corpus="noise"), table(name, seconds))
     where = hardware(features.device)
     print(f"{name}, {arguments.runs} runs, {where}, torch {torch.__version__}")
-    heads = ("stacked ms", "eager ms", "one ms", "eager / stacked", "all ones / stacked")
+    heads = ("together ms", "eager ms", "one ms", "eager / together", "ones / together")
     print(f"{'interface':24}" + "".join(f"{head:>20}" for head in heads))
     for kind in interfaces:
         runs = [Run(seed, 1e-3) for seed in range(arguments.runs)]
@@ -155,19 +155,20 @@ def measure(
             steps=arguments.steps,
             batch_seconds=arguments.batch_seconds,
         )
-        stacked = time_of(runs, kind=make_step)
+        together = time_of(runs, kind=make_step)
         recorded = features.device.type == "cuda"
-        eager = time_of(runs, kind=EagerStep) if recorded else stacked
-        one = time_of(runs[:1], kind=make_step) if len(runs) > 1 else stacked
-        times = "".join(f"{seconds * 1e3:20.2f}" for seconds in (stacked, eager, one))
+        eager = time_of(runs, kind=EagerStep) if recorded else together
+        one = time_of(runs[:1], kind=make_step) if len(runs) > 1 else together
+        times = "".join(f"{seconds * 1e3:20.2f}" for seconds in (together, eager, one))
         print(
-            f"{kind:24}{times}{eager / stacked:20.1f}{len(runs) * one / stacked:20.1f}", flush=True
+            f"{kind:24}{times}{eager / together:20.1f}{len(runs) * one / together:20.1f}",
+            flush=True,
         )
         if arguments.csv is None:
             continue
         said = f"benchmarks/training.py --task {name} --runs {arguments.runs}"
         said += f" --steps {arguments.steps} --layers {features.layers} --dim {features.dim}"
-        found = {len(runs): stacked, 1: one}
+        found = {len(runs): together, 1: one}
         record(
             arguments.csv,
             [

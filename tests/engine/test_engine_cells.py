@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ssl_bench import cells
+from ssl_bench import cells, turns
 from ssl_bench.errors import StudyError
 from ssl_bench.features import open_features
 from ssl_bench.runs import Runs
@@ -43,14 +43,14 @@ def names_in(study) -> set[str]:
 def trainings(monkeypatch) -> list[str]:
     """Names of the interfaces whose seeds are trained, in order; sweeps are not counted."""
     seen: list[str] = []
-    real = cells.train_together
+    real = cells.train
 
     def counted(groups, task, features, rows, training, label, keeper):
         if label.startswith("train"):
             seen.append(label.split()[-1])
         return real(groups, task, features, rows, training, label, keeper)
 
-    monkeypatch.setattr(cells, "train_together", counted)
+    monkeypatch.setattr(cells, "train", counted)
     return seen
 
 
@@ -203,7 +203,7 @@ def test_a_seed_gives_the_same_alone_in_company_and_again(ready, monkeypatch) ->
             together.loc[(row.interface, 2)],
             alone.set_index(["interface", "seed"]).loc[(row.interface, 2)],
         )
-    monkeypatch.setattr(cells, "STACKED", 2)
+    monkeypatch.setattr(turns, "STACKED", 2)
     in_turns = both(ready(seeds=[0, 1, 2], sweep=sweep, name="turns"))[columns]
     pd.testing.assert_frame_equal(in_turns.set_index(["interface", "seed"]), together)
 
@@ -258,7 +258,7 @@ def test_a_sweep_that_was_stopped_goes_on_with_the_interfaces_that_are_missing(
 ) -> None:
     study = ready()
     target = study.pack_dir("ks", "mini", "all") / "sweep.csv"
-    real, swept = cells.train_together, []
+    real, swept = cells.train, []
 
     def stopped(groups, task, features, rows, training, label, keeper):
         if label.endswith("hconv"):
@@ -266,7 +266,7 @@ def test_a_sweep_that_was_stopped_goes_on_with_the_interfaces_that_are_missing(
         swept.append(label)
         return real(groups, task, features, rows, training, label, keeper)
 
-    monkeypatch.setattr(cells, "train_together", stopped)
+    monkeypatch.setattr(cells, "train", stopped)
     with pytest.raises(KeyboardInterrupt):
         cells.sweep(study, "ks", "mini", "all")
     assert swept == ["sweep ks mini weighted_sum"]
@@ -276,7 +276,7 @@ def test_a_sweep_that_was_stopped_goes_on_with_the_interfaces_that_are_missing(
         swept.append(label)
         return real(groups, task, features, rows, training, label, keeper)
 
-    monkeypatch.setattr(cells, "train_together", counted)
+    monkeypatch.setattr(cells, "train", counted)
     cells.sweep(study, "ks", "mini", "all")
     assert swept == ["sweep ks mini weighted_sum", "sweep ks mini hconv"]
     resumed = target.read_text()
@@ -329,18 +329,18 @@ def test_another_recording_under_the_same_name_is_trained_on(ready, trainings, t
 def test_a_job_that_was_stopped_keeps_its_finished_cells(ready, monkeypatch, trainings) -> None:
     study = ready()
     cells.sweep(study, "ks", "mini", "all")
-    counted = cells.train_together
+    counted = cells.train
 
     def stopped(groups, task, features, rows, training, label, keeper):
         if label.endswith("hconv"):
             raise KeyboardInterrupt
         return counted(groups, task, features, rows, training, label, keeper)
 
-    monkeypatch.setattr(cells, "train_together", stopped)
+    monkeypatch.setattr(cells, "train", stopped)
     with pytest.raises(KeyboardInterrupt):
         cells.run(study, "ks", "mini", "all")
     assert names_in(study) == {"sweep.csv", ".sweeps", "weighted_sum"}
-    monkeypatch.setattr(cells, "train_together", counted)
+    monkeypatch.setattr(cells, "train", counted)
     trainings.clear()
     cells.run(study, "ks", "mini", "all")
     assert trainings == ["hconv"]

@@ -22,7 +22,7 @@ from ssl_bench.errors import StudyError
 from ssl_bench.heads.specaugment import SpecAugment, SpecAugmentConfig
 from ssl_bench.runs import Joined, Run, Runs
 from ssl_bench.selection import Selection
-from ssl_bench.steps import Desk, EagerStep, make_step
+from ssl_bench.steps import EagerStep, make_step
 from ssl_bench.training import Trained, train
 
 CPU = torch.device("cpu")
@@ -59,8 +59,8 @@ def lose(monkeypatch):
     """Return a function that lets a process live for so many more steps; None is for ever."""
     left: list[int | None] = [None]
 
-    def step_of(runs: Runs, desk: Desk):
-        step = make_step(runs, desk)
+    def step_of(*groups: Runs):
+        step = make_step(*groups)
         real = step.forward
 
         def forward(*arguments):
@@ -95,11 +95,11 @@ class Bench:
     def train(self, kept: Checkpoints | None) -> tuple[Runs, Trained]:
         group = cells._runs(self.stream, self.runs, self.make, self.stream.training)
         own = self.stream
-        arguments = (group, own.task, own.features, own.rows, own.training, "bench")
+        arguments = ([group], own.task, own.features, own.rows, own.training, "bench")
         if kept is None:
-            return group, train(*arguments)
+            return group, train(*arguments)[0]
         with kept.keeper(0, self.runs) as keeper:
-            return group, train(*arguments, keeper)
+            return group, train(*arguments, keeper)[0]
 
 
 @pytest.fixture

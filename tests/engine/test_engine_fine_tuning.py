@@ -50,7 +50,9 @@ def encoder_weights(group) -> dict[str, torch.Tensor]:
 
 
 def train_group(stream, group):
-    return training.train(group, stream.task, stream.features, stream.rows, stream.training, "test")
+    return training.train(
+        [group], stream.task, stream.features, stream.rows, stream.training, "test"
+    )[0]
 
 
 # ---- against the frozen path

@@ -59,9 +59,9 @@ def test_two_hundred_runs_hold_on_to_nothing(study) -> None:
 
 def test_a_leak_would_be_seen(study, monkeypatch) -> None:
     kept = []
-    real = cells.evaluate_together
+    real = cells.evaluate
     monkeypatch.setattr(
-        cells, "evaluate_together", lambda runs, *rest: kept.append(runs) or real(runs, *rest)
+        cells, "evaluate", lambda runs, *rest: kept.append(runs) or real(runs, *rest)
     )
     once(study)
     before = held()

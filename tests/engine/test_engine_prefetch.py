@@ -4,15 +4,20 @@ import threading
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from ssl_bench import cells
 from ssl_bench import prefetch as module
 from ssl_bench.errors import StudyError
+from ssl_bench.evaluation import evaluate
 from ssl_bench.features import Features, open_features
 from ssl_bench.prefetch import copied_ahead, prefetch, read_ahead
 from ssl_bench.reading import Held, Stored
-from ssl_bench.sampling import Batch, training_batches
+from ssl_bench.recipe import Training
+from ssl_bench.runs import Run
+from ssl_bench.sampling import Batch, evaluation_batches, training_batches
 
 CPU = torch.device("cpu")
 LAYERS = np.array([3, 1, 3])
@@ -52,7 +57,7 @@ def test_batches_are_those_of_the_stream(ready, way: str, layers, crop: int | No
 @pytest.mark.parametrize("source", ["memory", "live"])
 def test_without_a_disk_nothing_is_read_ahead(ready, source: str) -> None:
     features = opened(ready(cache=source))
-    before = threading.active_count()
+    before = set(threading.enumerate())
     taken = []
 
     def asked():
@@ -62,7 +67,7 @@ def test_without_a_disk_nothing_is_read_ahead(ready, source: str) -> None:
 
     for number, (batch, states, _) in enumerate(prefetch(features, asked()), start=1):
         assert len(taken) == number
-        assert threading.active_count() == before
+        assert set(threading.enumerate()) <= before
         expected = features.batch(batch.rows, batch.width)[0]
         torch.testing.assert_close(states, expected, rtol=0.02, atol=0.02)
 
@@ -87,6 +92,38 @@ def test_the_next_batch_is_read_while_one_is_computed_with(ready, way: str) -> N
         time.sleep(0.01)
     assert wanted <= set(done)
     stream.close()
+
+
+def test_scoring_reads_the_next_batch_while_one_is_predicted(ready, monkeypatch) -> None:
+    stream = cells._open(ready(cache="disk"), "ks", "mini", CPU)
+    features, task, seconds = stream.features, stream.task, 1.0
+    own = np.array([stream.rows[name] for name in task.ids("train")])
+    width = int(seconds / features.seconds_per_frame)
+    asked = [set(b.rows.tolist()) for b in evaluation_batches(own, features.frames[own], width)]
+    assert len(asked) > 2
+    runs = cells._runs(stream, [Run(0, 0.1)], cells._maker(stream, "weighted_sum"), Training())
+    where = [runs], task, features, stream.rows, "train", seconds
+    expected = evaluate(*where)[0].tables[0]
+    done, predicted = set(), []
+    read, predict = Stored.read, task.predict
+
+    def reading(self, row, *rest):
+        read(self, row, *rest)
+        done.add(row)
+
+    def predicting(*outputs):
+        predicted.append(outputs)
+        following = asked[min(len(predicted), len(asked) - 1)]
+        deadline = time.monotonic() + 30
+        while not following <= done and time.monotonic() < deadline:  # nobody asks for it yet
+            time.sleep(0.01)
+        assert following <= done
+        return predict(*outputs)
+
+    monkeypatch.setattr(Stored, "read", reading)
+    monkeypatch.setattr(task, "predict", predicting)
+    pd.testing.assert_frame_equal(evaluate(*where)[0].tables[0], expected)
+    assert len(predicted) == len(asked)
 
 
 @pytest.mark.parametrize("way", ["read ahead", "copied ahead"])

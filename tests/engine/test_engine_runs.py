@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ssl_bench.runs import Joined, Run, Runs
+import SSL_Interface
+from ssl_bench import runs as module
+from ssl_bench.runs import Joined, Run, Runs, stacking_pays
 
 CPU = torch.device("cpu")
 
@@ -16,6 +18,9 @@ class Mean(nn.Module):
 
     def forward(self, states: Tensor, lengths: Tensor) -> Tensor:
         return torch.einsum("l,lbtd->btd", self.sum_weights.softmax(0), states)
+
+    def macs_per_frame(self) -> int:
+        return 12
 
 
 class Head(nn.Module):
@@ -51,13 +56,66 @@ def trained(runs: list[Run], stackable: bool = True, **options: float) -> Runs:
 
 
 @pytest.mark.parametrize("stackable", [True, False])
-def test_together_equals_alone(stackable: bool) -> None:
+@pytest.mark.parametrize("pays", [True, False])
+def test_together_equals_alone(pays: bool, stackable: bool, monkeypatch) -> None:
+    monkeypatch.setattr(module, "stacking_pays", lambda *_: pays)
     runs = [Run(0, 1e-2), Run(1, 3e-3), Run(0, 1e-1)]
     together = trained(runs, stackable)
     for r, run in enumerate(runs):
         alone = trained([run], stackable)
         for name in alone.params:
             torch.testing.assert_close(together.params[name][r], alone.params[name][0])
+
+
+@pytest.mark.parametrize("name", ["weighted_sum", "concat", "hconv", "cls_pooling"])
+@pytest.mark.parametrize("shared", [True, False])
+def test_stacked_equals_one_after_another(name: str, shared: bool, monkeypatch) -> None:
+    def made() -> Joined:
+        joined = SSL_Interface.create(name, num_layers=3, dim=4, normalize=False)
+        return Joined(joined, nn.Linear(joined.output_dim, 2))
+
+    monkeypatch.setattr(Joined, "forward", lambda self, x, n: (self.head(self.interface(x, n)), n))
+    runs = [Run(0, 1e-2), Run(1, 3e-3)]
+    group = Runs(runs, made, CPU, stackable=True)
+    states, lengths = data(0), torch.full((5,), 7)
+    if not shared:
+        states, lengths = torch.stack([data(0), data(1)]), torch.full((2, 5), 7)
+    found = []
+    for pays in (True, False):
+        monkeypatch.setattr(module, "stacking_pays", lambda *_, pays=pays: pays)
+        outputs, counts = group.forward(states, lengths, training=True, shared=shared)
+        assert torch.equal(counts, torch.full((2, 5), 7))
+        found.append((outputs, group.gradients(losses(outputs), torch.ones(2))))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_stacking_pays_for_small_runs_on_a_gpu_and_for_shared_states_on_a_cpu() -> None:
+    """Widths and seconds as of docs/performance.md."""
+
+    def macs(name: str, layers: int, dim: int) -> int:
+        interface = SSL_Interface.create(name, num_layers=layers, dim=dim)
+        return interface.macs_per_frame() * 128 * 50
+
+    for shared in (True, False):
+        assert stacking_pays("cuda", macs("hconv", 13, 192), shared)
+        assert stacking_pays("cuda", macs("weighted_sum", 25, 1024), shared)
+        assert not stacking_pays("cuda", macs("hconv", 13, 768), shared)
+        assert not stacking_pays("cuda", macs("hconv", 25, 1024), shared)
+        assert stacking_pays("cpu", macs("hconv", 13, 192), shared) is shared
+
+
+@pytest.mark.parametrize(("count", "stackable"), [(1, True), (2, False), (2, True)])
+def test_what_is_stacked(count: int, stackable: bool, monkeypatch) -> None:
+    asked = []
+    monkeypatch.setattr(module, "stacking_pays", lambda *given: asked.append(given) or True)
+    group = Runs([Run(seed, 1e-2) for seed in range(count)], make, CPU, stackable=stackable)
+    looped = []
+    real = group._looped
+    monkeypatch.setattr(group, "_looped", lambda *given: looped.append(given) or real(*given))
+    group.forward(data(0), torch.full((5,), 7), training=True, shared=True)
+    assert asked == ([("cpu", 12 * 5 * 7, True)] if count == 2 and stackable else [])
+    assert bool(looped) is not bool(asked)
 
 
 @pytest.mark.parametrize("decoupled", [False, True])

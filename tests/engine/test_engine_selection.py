@@ -85,7 +85,7 @@ def trained(ready, task: str = "pr", **training):
     make = cells._maker(stream, "weighted_sum")
     runs = [Run(seed, rate) for seed, rate in [(0, 0.1), (1, 0.03), (2, 0.3)]]
     made = cells._runs(stream, runs, make, stream.training)
-    found = train(made, stream.task, stream.features, stream.rows, stream.training, "test")
+    (found,) = train([made], stream.task, stream.features, stream.rows, stream.training, "test")
     return stream, made, found
 
 
@@ -94,9 +94,8 @@ def history(found) -> pd.DataFrame:
 
 
 def scored(stream, made, split: str = "dev"):
-    return evaluate(
-        made, stream.task, stream.features, stream.rows, split, 4.0, with_loss=split == "dev"
-    )
+    where = (stream.task, stream.features, stream.rows, split, 4.0)
+    return evaluate([made], *where, with_loss=split == "dev")[0]
 
 
 def test_the_step_of_lowest_dev_loss(ready) -> None:
@@ -153,7 +152,7 @@ def test_a_run_selects_the_same_alone_and_in_company(ready) -> None:
     stream, made, found = trained(ready, **keys)
     make = cells._maker(stream, "weighted_sum")
     alone = cells._runs(stream, [Run(1, 0.03)], make, stream.training)
-    own = train(alone, stream.task, stream.features, stream.rows, stream.training, "alone")
+    (own,) = train([alone], stream.task, stream.features, stream.rows, stream.training, "alone")
     assert own.best_step[0] == found.best_step[1]
     for name, value in alone.params.items():
         torch.testing.assert_close(value[0], made.params[name][1], rtol=1e-4, atol=1e-6)
@@ -195,8 +194,8 @@ def test_dev_is_drawn_with_equal_classes_where_training_is_balanced(ready) -> No
     assert set(drawn) <= set(stream.task.ids("dev"))
     assert len(set(drawn)) < 6  # with replacement
     runs = cells._runs(stream, [Run(0, 0.1)], cells._maker(stream, "weighted_sum"), Training())
-    where = (runs, stream.task, stream.features, stream.rows, "dev", 4.0)
-    table = evaluate(*where, drawn=drawn).tables[0].set_index("id")["correct"]
-    whole = evaluate(*where).tables[0].set_index("id")["correct"]
+    where = ([runs], stream.task, stream.features, stream.rows, "dev", 4.0)
+    table = evaluate(*where, drawn=drawn)[0].tables[0].set_index("id")["correct"]
+    whole = evaluate(*where)[0].tables[0].set_index("id")["correct"]
     assert sorted(table.index) == sorted(drawn)
     assert (table == whole[table.index]).all()

@@ -10,7 +10,7 @@ import SSL_Interface
 from ssl_bench.heads.bilstm import BiLSTMHead
 from ssl_bench.heads.frame_linear import FrameLinearHead
 from ssl_bench.runs import Joined, Run, Runs
-from ssl_bench.steps import EagerStep, RecordedStep, make_step, take
+from ssl_bench.steps import EagerStep, RecordedStep, differentiate, make_step, take
 from ssl_bench.tasks._sequence import ctc_losses
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -156,3 +156,32 @@ def test_a_run_that_diverges_stops_alone_when_recorded() -> None:
     take(step, states, lengths, lambda outputs, _: outputs.square().flatten(1).mean(1), 1.0)
     assert runs.alive.tolist() == [True, False, True]
     assert all(value.isfinite().all() for value in runs.params.values())
+
+
+@pytest.mark.parametrize("kind", [EagerStep, pytest.param(RecordedStep, marks=needs_gpu)])
+@pytest.mark.parametrize("same", [True, False])
+def test_groups_side_by_side_learn_what_each_learns_alone(kind: type, same: bool) -> None:
+    """Whether they read the same states, or others of the same shape."""
+    device = "cuda" if kind is RecordedStep else "cpu"
+    names = ["hconv", "weighted_sum", "cls_pooling"]
+    alone, together = ([stacked(name, device) for name in names] for _ in range(2))
+
+    def losses(outputs: Tensor, lengths: Tensor) -> Tensor:
+        return outputs.square().flatten(1).mean(1)
+
+    def read(number: int, place: int) -> tuple[Tensor, Tensor]:
+        return batch(number if same else number + 2 * place, device)[:2]
+
+    step, steps = kind(*together), [kind(runs) for runs in alone]
+    for number in range(6):
+        shared = read(number, 0)
+        reads = [shared if same else read(number, place) for place in range(len(names))]
+        found = step.forward(reads)
+        gradients = [differentiate(losses, *outputs)[1] for outputs in found]
+        step.backward(gradients, 0.5)
+        for one, (states, lengths) in zip(steps, reads, strict=True):
+            take(one, states, lengths, losses, 0.5)
+    for one, other in zip(alone, together, strict=True):
+        for name, value in one.params.items():
+            torch.testing.assert_close(other.params[name], value, rtol=1e-3, atol=1e-4)
+        assert one.alive.all()

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from ssl_bench import cells, training
+from ssl_bench import cells, training, turns
 from ssl_bench.errors import StudyError
 from ssl_bench.features import Features
 from ssl_bench.runs import Run
@@ -55,6 +55,22 @@ def test_live_interfaces_learn_together_what_they_learn_alone(ready, task) -> No
         pd.testing.assert_frame_equal(read(one), read(other))
 
 
+@pytest.mark.parametrize("task", ["ks", "pr"])
+def test_held_states_teach_several_interfaces_what_they_teach_one(ready, monkeypatch, task) -> None:
+    alone = both(ready(name="alone", interfaces=PROBED), task)
+    real, groups = cells.train, []
+
+    def counted(found, *arguments):
+        groups.append(len(found))
+        return real(found, *arguments)
+
+    monkeypatch.setattr(cells, "train", counted)
+    monkeypatch.setattr(turns, "at_once", lambda *_: 1000)
+    together = both(ready(name="together", interfaces=PROBED), task)
+    pd.testing.assert_frame_equal(alone, together)
+    assert groups == [len(PROBED), len(PROBED)]  # the sweep, the seeds
+
+
 def test_a_step_encodes_once_for_all_interfaces(ready, encoded) -> None:
     study = ready(cache="live", interfaces=PROBED)
     encoded.clear()
@@ -92,8 +108,8 @@ def test_a_shared_order_gives_all_seeds_the_batches_of_seed_zero(ready, monkeypa
     for seed in range(3):
         rate = float(table["learning_rate"][0])
         group = cells._runs(stream, [Run(seed, rate)], make, stream.training)
-        found = training.train(
-            group, stream.task, stream.features, stream.rows, stream.training, "alone"
+        (found,) = training.train(
+            [group], stream.task, stream.features, stream.rows, stream.training, "alone"
         )
         expected = table.loc[table["seed"] == seed, "dev"].item()
         assert found.dev[0] == pytest.approx(expected, abs=1e-9)
@@ -114,10 +130,11 @@ def test_a_lost_interface_leaves_the_others_whole(ready, monkeypatch) -> None:
     cells.sweep(study, "ks", "mini", "all")
     real = EagerStep.backward
 
-    def broken(self, gradient, rate):
-        if type(self.runs.skeleton.interface).__name__ == "HConv":
-            gradient = gradient * float("inf")
-        return real(self, gradient, rate)
+    def broken(self, gradients, rate):
+        for number, runs in enumerate(self.groups):
+            if type(runs.skeleton.interface).__name__ == "HConv":
+                gradients[number] = gradients[number] * float("inf")
+        return real(self, gradients, rate)
 
     monkeypatch.setattr(EagerStep, "backward", broken)
     with pytest.raises(StudyError, match="train ks mini hconv: the loss of seed 0 is not finite"):
@@ -137,7 +154,7 @@ def test_what_is_trained_together_is_resumed_together(ready, monkeypatch) -> Non
 
     def killed(self, *arguments):
         taken.append(self)
-        if len(taken) == 8:  # in the third step, after one of three interfaces
+        if len(taken) == 3:
             raise KeyboardInterrupt
         return real(self, *arguments)
 
@@ -145,6 +162,6 @@ def test_what_is_trained_together_is_resumed_together(ready, monkeypatch) -> Non
     with pytest.raises(KeyboardInterrupt):
         cells.run(study, "ks", "mini", "all")
     cells.run(study, "ks", "mini", "all")
-    assert len(taken) == 8 + 2 * 3  # the third step again, and the fourth
+    assert len(taken) == 3 + 2  # the third step again, and the fourth
     found = pd.read_csv(study.pack_dir("ks", "mini", "all") / "train.csv").drop(columns=MEASURED)
     pd.testing.assert_frame_equal(found, expected)

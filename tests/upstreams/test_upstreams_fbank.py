@@ -3,6 +3,8 @@
 import pytest
 import torch
 from pydantic import ValidationError
+from torchaudio.compliance import kaldi
+from torchaudio.functional import compute_deltas
 
 from ssl_bench.errors import StudyError
 from ssl_bench.upstreams.fbank import Config, load
@@ -23,10 +25,26 @@ def test_shapes_lengths_and_batches(hop, delta):
     assert states.shape == (1, 3, max(lengths), 240 if delta else 80)
     for i, wave in enumerate(waves(*samples)):
         alone, _ = upstream([wave])
-        assert torch.equal(states[0, i, : lengths[i]], alone[0, 0])
+        torch.testing.assert_close(states[0, i, : lengths[i]], alone[0, 0], rtol=1e-4, atol=1e-4)
         assert not states[0, i, lengths[i] :].any()
     assert torch.isfinite(states).all()
     assert upstream.probe() == (1, states.shape[-1])
+
+
+def test_features_are_those_of_torchaudio_for_each_recording_alone():
+    upstream = load(Config(kind="fbank", hop_ms=10, cmvn=False))
+    samples = waves(16_000, 5_279, 559, 400)
+    states, lengths = upstream(samples)
+    for i, wave in enumerate(samples):
+        energies = kaldi.fbank(wave[None], num_mel_bins=80, sample_frequency=16_000)
+        first = compute_deltas(energies.T)
+        expected = torch.cat([energies, first.T, compute_deltas(first).T], 1)
+        torch.testing.assert_close(states[0, i, : lengths[i]], expected, rtol=1e-5, atol=1e-5)
+    normal, _ = load(Config(kind="fbank", hop_ms=10))(samples)
+    for i, length in enumerate(lengths.tolist()[:2]):
+        own = states[0, i, :length]
+        expected = (own - own.mean(0)) / own.std(0)
+        torch.testing.assert_close(normal[0, i, :length], expected, rtol=1e-3, atol=1e-3)
 
 
 def test_frames_line_up_with_the_encoders():

@@ -99,7 +99,7 @@ def test_what_is_not_known_is_left_to_transformers() -> None:
 
 def test_on_a_cpu_frames_are_those_of_the_batch() -> None:
     upstream = encoder("hubert", {})
-    found = upstream.packed(waves(LENGTHS["ragged"]))
+    found = upstream.packed(waves(LENGTHS["ragged"]), False, torch.bfloat16)
     expected = in_a_row(upstream, waves(LENGTHS["ragged"])).to(torch.bfloat16)
     assert found.dtype == torch.bfloat16
     assert torch.equal(found, expected)
@@ -113,10 +113,10 @@ def test_a_gpu_gives_the_states_to_bf16(family: str, extra: dict, lengths: str) 
     upstream = encoder(family, extra).cuda()
     sound = waves(LENGTHS[lengths], "cuda")
     expected = in_a_row(upstream, sound)
-    found = upstream.packed(sound)
+    found = upstream.packed(sound, False, torch.bfloat16)
     assert upstream._packed is not None
     assert distance(found, expected) < 0.05
-    alone = upstream.packed(sound[:1])
+    alone = upstream.packed(sound[:1], False, torch.bfloat16)
     assert distance(found[: len(alone)], alone.float()) < 0.02
 
 

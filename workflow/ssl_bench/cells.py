@@ -24,10 +24,11 @@ from ssl_bench.corpus import make_task
 from ssl_bench.device import demand_bf16, lease
 from ssl_bench.energy import Meter
 from ssl_bench.errors import StudyError
-from ssl_bench.evaluation import evaluate_together
+from ssl_bench.evaluation import evaluate
 from ssl_bench.features import open_features
 from ssl_bench.fine_tuning import TunedRuns, Waveforms, open_waveforms
 from ssl_bench.leaving import Left, Part
+from ssl_bench.prefetch import prefetch
 from ssl_bench.progress import say
 from ssl_bench.rates import chosen_rates
 from ssl_bench.read_back import csv_of, json_of, parquet_of
@@ -37,13 +38,12 @@ from ssl_bench.sampling import evaluation_batches
 from ssl_bench.stamps import stamp
 from ssl_bench.stream import Stream, enlarged
 from ssl_bench.study import Cell, Study
-from ssl_bench.training import train_together
+from ssl_bench.training import train
+from ssl_bench.turns import parts, turns
 from ssl_bench.whole import whole
 
 Chosen = dict[str, dict[int | None, float]]
 """The learning rate of every interface, of each of its layers where single ones are probed."""
-STACKED = 64
-"""Most runs that are trained at once; more are trained in turns."""
 
 
 def sweep(study: Study, task: str, upstream: str, pack: str) -> None:
@@ -59,49 +59,50 @@ def sweep(study: Study, task: str, upstream: str, pack: str) -> None:
     with lease(study.device) as device:
         stamps = {name: stamp(study, Cell(task, upstream, name), {}) for name in names}
         missing = [name for name in names if not _swept(kept / f"{name}.csv", stamps[name])]
-        stream = _open(study, task, upstream, device) if missing else None
-        for together in _together(stream, missing):
-            assert stream is not None
-            for interface, swept in _sweep_cells(stream, together).items():
-                with whole(kept / f"{interface}.csv") as partial:
-                    swept.assign(stamp=stamps[interface]).to_csv(partial, index=False)
-            discard(study.checkpoint_dir("sweep", Cell(task, upstream, together[0])))
+        if missing:
+            stream = _open(study, task, upstream, device)
+            runs = {name: _swept_runs(stream, name) for name in missing}
+            for turn in turns(stream.features, stream.training, runs):
+                for interface, swept in _sweep_cells(stream, turn).items():
+                    with whole(kept / f"{interface}.csv") as partial:
+                        swept.assign(stamp=stamps[interface]).to_csv(partial, index=False)
+                discard(study.checkpoint_dir("sweep", Cell(task, upstream, next(iter(turn)))))
     for name in names:
         discard(study.checkpoint_dir("sweep", Cell(task, upstream, name)))
-    tables = [
-        pd.read_csv(kept / f"{name}.csv", dtype={"layer": "Int64"}, float_precision="round_trip")
-        for name in names
-    ]
+    # As text: a number that is neither read nor written keeps its digits.
+    tables = [pd.read_csv(kept / f"{name}.csv", dtype=str) for name in names]
     with whole(folder / "sweep.csv") as partial:
         pd.concat(tables).drop(columns="stamp").to_csv(partial, index=False)
 
 
-def _together(stream: Stream | None, interfaces: list[str]) -> list[list[str]]:
-    """Divide interfaces into those that are trained at once: all, where states are made for it.
+def _swept_runs(stream: Stream, interface: str) -> list[Run]:
+    """Return an interface's runs of the sweep."""
+    sweep = stream.study.sweep
+    assert sweep is not None
+    return [
+        Run(seed, rate, layer)
+        for layer in _layers(stream, interface)
+        for rate in stream.study.rates_of(stream.task_name)
+        for seed in sweep.seeds
+    ]
 
-    States that are held cost little to read again, and one interface at a time needs less memory.
-    """
-    if stream is not None and stream.features.live:
-        return [interfaces]
-    return [[name] for name in interfaces]
+
+def _final_runs(stream: Stream, interface: str, rates: dict[int | None, float]) -> list[Run]:
+    """Return an interface's runs at its chosen rates."""
+    return [
+        Run(seed, rates[layer], layer)
+        for layer in _layers(stream, interface)
+        for seed in stream.study.seeds
+    ]
 
 
-def _sweep_cells(stream: Stream, interfaces: list[str]) -> dict[str, pd.DataFrame]:
+def _sweep_cells(stream: Stream, runs: dict[str, list[Run]]) -> dict[str, pd.DataFrame]:
     """Train interfaces at every learning rate → for each a row a run, the choice marked."""
-    study, sweep = stream.study, stream.study.sweep
+    sweep = stream.study.sweep
     assert sweep is not None
     steps = max(1, round(stream.training.steps * sweep.steps))
     short = stream.training.model_copy(update={"steps": steps})
-    runs = {
-        interface: [
-            Run(seed, rate, layer)
-            for layer in _layers(stream, interface)
-            for rate in study.rates_of(stream.task_name)
-            for seed in sweep.seeds
-        ]
-        for interface in interfaces
-    }
-    rows: dict[str, list[dict]] = {interface: [] for interface in interfaces}
+    rows: dict[str, list[dict]] = {interface: [] for interface in runs}
     for part in chain.from_iterable(_train(stream, "sweep", runs, short, {})):
         rows[part.interface] += [
             {
@@ -129,18 +130,18 @@ def _train(
     """Train all runs, those of several interfaces at once; yield what was trained together."""
     makers = {interface: _maker(stream, interface) for interface in runs}
     kept = _checkpoints(stream, stage, list(runs), chosen, training.steps)
-    parts = [
+    stacked = [
         (interface, number, part)
         for interface, own in runs.items()
-        for number, part in enumerate(_parts(stream, own))
+        for number, part in enumerate(parts(stream.features, own))
     ]
-    turns = [parts] if len(runs) > 1 else [[part] for part in parts]
-    for turn, those in enumerate(turns):
+    rounds = [stacked] if len(runs) > 1 else [[part] for part in stacked]
+    for turn, those in enumerate(rounds):
         began, earlier = time.monotonic(), kept.earlier
         groups = [_runs(stream, part, makers[interface], training) for interface, _, part in those]
         everybody = [run for _, _, part in those for run in part]
         with kept.keeper(turn, everybody) as keeper:
-            trained = train_together(
+            trained = train(
                 groups, stream.task, stream.features, stream.rows, training, kept.label, keeper
             )
         seconds = time.monotonic() - began + kept.earlier - earlier
@@ -165,11 +166,12 @@ def run(study: Study, task: str, upstream: str, pack: str) -> None:
             for name in names
             if not _finished(folder / name, stamp(study, Cell(task, upstream, name), chosen[name]))
         ]
-        stream = _open(study, task, upstream, device) if missing else None
-        for together in _together(stream, missing):
-            assert stream is not None
-            _train_cells(stream, folder, {name: chosen[name] for name in together})
-            discard(study.checkpoint_dir("train", Cell(task, upstream, together[0])))
+        if missing:
+            stream = _open(study, task, upstream, device)
+            runs = {name: _final_runs(stream, name, chosen[name]) for name in missing}
+            for turn in turns(stream.features, stream.training, runs):
+                _train_cells(stream, folder, turn, chosen)
+                discard(study.checkpoint_dir("train", Cell(task, upstream, next(iter(turn)))))
     rows = []
     for name in names:
         discard(study.checkpoint_dir("train", Cell(task, upstream, name)))
@@ -178,7 +180,7 @@ def run(study: Study, task: str, upstream: str, pack: str) -> None:
         pd.DataFrame(rows).to_csv(partial, index=False)
 
 
-def _train_cells(stream: Stream, folder: Path, chosen: Chosen) -> None:
+def _train_cells(stream: Stream, folder: Path, runs: dict[str, list[Run]], chosen: Chosen) -> None:
     """Train the seeds of some interfaces and write each one's folder.
 
     Raises:
@@ -187,20 +189,12 @@ def _train_cells(stream: Stream, folder: Path, chosen: Chosen) -> None:
     meter = Meter(stream.device)
     if stream.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(stream.device)
-    runs = {
-        interface: [
-            Run(seed, rates[layer], layer)
-            for layer in _layers(stream, interface)
-            for seed in stream.study.seeds
-        ]
-        for interface, rates in chosen.items()
-    }
     left = {name: Left(Cell(stream.task_name, stream.upstream, name)) for name in runs}
     lost = None
     for turn in _train(stream, "train", runs, stream.training, chosen):
         whole = [part for part in turn if not np.isnan(part.trained.dev).any()]
         began = time.monotonic()
-        tests = evaluate_together(
+        tests = evaluate(
             [part.group for part in whole],
             *(stream.task, stream.features, stream.rows, "test", stream.training.scored_seconds),
         )
@@ -252,8 +246,9 @@ def _maker(stream: Stream, interface: str) -> Callable[[], Joined]:
         ids = stream.task.ids("train")
         own = np.array([stream.rows[name] for name in ids])
         width = int(stream.training.scored_seconds / features.seconds_per_frame)
-        for batch in evaluation_batches(own, features.frames[own], width):
-            fitted.fit_batch(*features.batch(batch.rows, batch.width))
+        batches = evaluation_batches(own, features.frames[own], width)
+        for _, states, lengths in prefetch(features, batches):
+            fitted.fit_batch(states, lengths)
         fitted.fit_finish()
 
     larger = enlarged(stream, first)
@@ -308,11 +303,6 @@ def _layers(stream: Stream, interface: str) -> list[int | None]:
     if stream.study.interface_options(interface)[1].get("layer") == "each":
         return list(range(stream.features.layers))
     return [None]
-
-
-def _parts(stream: Stream, runs: list[Run]) -> list[list[Run]]:
-    most = 1 if isinstance(stream.features, Waveforms) else STACKED
-    return [runs[start : start + most] for start in range(0, len(runs), most)]
 
 
 def _mark_best(frame: pd.DataFrame, higher_is_better: bool) -> pd.DataFrame:

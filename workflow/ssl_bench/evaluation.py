@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ssl_bench.features import Features
+from ssl_bench.prefetch import readings
 from ssl_bench.runs import Runs
 from ssl_bench.sampling import Batch, evaluation_batches
 from ssl_bench.tasks.base import Task
@@ -23,27 +24,6 @@ class Scored:
 
 
 def evaluate(
-    runs: Runs,
-    task: Task,
-    features: Features,
-    rows: dict[str, int],
-    split: str,
-    batch_seconds: float,
-    *,
-    with_loss: bool = False,
-    drawn: list[str] | None = None,
-) -> Scored:
-    """Score all runs of a group on a split.
-
-    ``with_loss`` adds the mean loss over its utterances, (R,). ``drawn`` names the utterances to
-    score, repeated ones too, in place of all of the split's.
-    """
-    return evaluate_together(
-        [runs], task, features, rows, split, batch_seconds, with_loss=with_loss, drawn=drawn
-    )[0]
-
-
-def evaluate_together(
     groups: list[Runs],
     task: Task,
     features: Features,
@@ -54,18 +34,28 @@ def evaluate_together(
     with_loss: bool = False,
     drawn: list[str] | None = None,
 ) -> list[Scored]:
-    """Score several groups of runs over one reading of a split; see :func:`evaluate`."""
+    """Score groups of runs over one reading of a split.
+
+    Args:
+        groups: stacked runs of one interface each.
+        task: the task.
+        features: the stream.
+        rows: row of the corpus table of every utterance.
+        split: which utterances; also names them for the task.
+        batch_seconds: of audio at once, padding included.
+        with_loss: add each run's mean loss over the utterances.
+        drawn: the utterances to score in place of all of the split's, repeated ones too.
+    """
     ids = np.array(task.ids(split) if drawn is None else drawn)
     own = np.array([rows[name] for name in ids])
     name_of = dict(zip(own.tolist(), ids.tolist(), strict=True))
     width = int(batch_seconds / features.seconds_per_frame)
     scorers = [_Scorer(runs, task, with_loss) for runs in groups]
+    batches = evaluation_batches(own, features.frames[own], width)
     with torch.no_grad():
-        for batch in evaluation_batches(own, features.frames[own], width):
-            names = [name_of[row] for row in batch.rows.tolist()]
-            read = features.page(batch.rows)
-            for scorer in scorers:
-                scorer.add(read, batch, names)
+        for reads in readings(features, batches, scorers):
+            for scorer, ready in zip(scorers, reads, strict=True):
+                scorer.add(*ready, name_of)
     return [scorer.result(split) for scorer in scorers]
 
 
@@ -77,16 +67,19 @@ class _Scorer:
         self._done: list[str] = []
         self._predictions: list[list[Any]] = [[] for _ in runs.runs]
         self._total = torch.zeros(len(runs), dtype=torch.float64, device=runs.device)
-        self._layers = None
-        if runs.runs[0].layer is not None:
-            self._layers = np.array([run.layer for run in runs.runs])
+        self.layers = runs.layers
 
-    def add(self, read: Features, batch: Batch, names: list[str]) -> None:
+    def own(self, batch: Batch) -> Batch:
+        """Return a batch as it is, or for every run where each reads a layer of its own."""
+        if self.layers is None:
+            return batch
+        return Batch(np.tile(batch.rows, (len(self.runs), 1)), batch.width)
+
+    def add(self, batch: Batch, states: Tensor, lengths: Tensor, name_of: dict[int, str]) -> None:
         """Predict one batch."""
-        runs, count = len(self.runs), len(names)
-        shared = self._layers is None
-        rows = batch.rows if shared else np.tile(batch.rows, (runs, 1))
-        states, lengths = read.batch(rows, batch.width, self._layers)
+        runs, shared = len(self.runs), self.layers is None
+        names = [name_of[row] for row in batch.rows.reshape(-1, batch.rows.shape[-1])[0].tolist()]
+        count = len(names)
         outputs, out_lengths = self.runs.forward(states, lengths, training=False, shared=shared)
         flat, flat_lengths = outputs.flatten(0, 1), out_lengths.flatten()
         if self.with_loss:

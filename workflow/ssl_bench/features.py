@@ -70,12 +70,13 @@ def choose(study: Study, size: int, device: str) -> Source:
     """
     if study.cache != "auto":
         return study.cache
-    if device == "cuda" and size <= SHARE * _gpu_memory():
+    if device == "cuda" and size <= SHARE * gpu_memory():
         return "memory"
     return "disk" if size <= study.cache_gb * 1e9 else "live"
 
 
-def _gpu_memory() -> float:
+def gpu_memory() -> float:
+    """Return a job's part of a GPU's memory, in bytes."""
     return torch.cuda.mem_get_info()[1] / slots()
 
 
@@ -138,7 +139,7 @@ def _place(
     auto = study.cache == "auto"
     said = f"cache: {study.cache}"
     if source == "memory":
-        limit = f"{SHARE:.0%} of a job's {amount(_gpu_memory())}" if auto else said
+        limit = f"{SHARE:.0%} of a job's {amount(gpu_memory())}" if auto else said
         return source, f"of the {device.type}; {limit}; encoded when a job starts"
     if source == "live":
         limit = f"cache_gb: {study.cache_gb:g}" if auto else said

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from kaldialign import edit_distance
 from numpy.typing import ArrayLike
+from rapidfuzz.distance import Levenshtein
 
 
 def edit_errors(
@@ -12,7 +12,7 @@ def edit_errors(
 ) -> np.ndarray:
     """Count insertions + deletions + substitutions of each pair of sequences, (N,) int64."""
     pairs = zip(references, hypotheses, strict=True)
-    counts = (edit_distance(reference, hypothesis)["total"] for reference, hypothesis in pairs)
+    counts = (Levenshtein.distance(reference, hypothesis) for reference, hypothesis in pairs)
     return np.fromiter(counts, dtype=np.int64)
 
 

@@ -8,9 +8,10 @@ for.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -25,6 +26,42 @@ AHEAD = 2
 """Batches that are read beforehand, each by a thread."""
 
 Ready = tuple[Batch, Tensor, Tensor]
+
+
+class Reader(Protocol):
+    """A group of runs that reads batches."""
+
+    layers: np.ndarray | None
+    """(R,) the single layer of each run, or None."""
+
+    def own(self, batch: Batch) -> Batch:
+        """Return what it reads of a batch that is made for all groups."""
+
+
+def readings(
+    features: Features, batches: Iterable[Batch], readers: Sequence[Reader]
+) -> Iterator[list[Ready]]:
+    """Yield for every batch what each group reads of it: its rows, states and lengths.
+
+    States of one group that lie on disk are read ahead. What several groups read is encoded once,
+    and gathered once where they read the same.
+    """
+    if len(readers) == 1:
+        (reader,) = readers
+        for ready in prefetch(features, map(reader.own, batches), reader.layers):
+            yield [ready]
+        return
+    for batch in batches:
+        page = features.page(batch.rows)
+        once: dict[Any, tuple[Tensor, Tensor]] = {}
+        reads = []
+        for reader in readers:
+            own, layers = reader.own(batch), reader.layers
+            key = own.rows.shape, own.rows.tobytes(), layers is None or layers.tobytes()
+            if key not in once:
+                once[key] = page.batch(own.rows, own.width, layers, own.starts)
+            reads.append((own, *once[key]))
+        yield reads
 
 
 def prefetch(

@@ -1,19 +1,26 @@
 """Several runs of one interface and head, trained together as stacked parameters.
 
 R runs (seeds, learning rates or single layers) have the same shapes, so their parameters are
-stacked on a first axis and one vectorised forward computes all: on a GPU a step costs little more
-than one run's, since a single run of this size is bound by kernel launches.
+stacked on a first axis. Where it pays, one vectorised forward computes all: on a GPU a step of
+small runs then costs little more than one run's, since each by itself is bound by kernel launches.
+Else the runs are computed one after another, with the library's own backward passes.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
+from ssl_bench.lanes import side_by_side
 from SSL_Interface import Interface
+
+_LANES = 8
+"""Branches that runs which are not stacked are recorded on."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,19 @@ class Run:
     seed: int
     learning_rate: float
     layer: int | None = None
+
+
+FULL = 3e10
+"""Multiply-accumulates of one run's interface in a batch that keep a GPU busy by themselves."""
+
+
+def stacking_pays(device: str, macs: float, shared: bool) -> bool:
+    """Whether several runs are computed faster at once than one after another.
+
+    On a GPU where the products of one run, ``macs``, take no longer than to launch them; on a CPU,
+    where launching costs little, if states are ``shared``, as they are then read once for all.
+    """
+    return macs < FULL if device == "cuda" else shared
 
 
 class Joined(nn.Module):
@@ -68,6 +88,7 @@ class Runs:
             torch.manual_seed(run.seed)
             modules.append(make())
         self.runs, self.device, self.stackable = runs, device, stackable
+        self._lanes: list[torch.cuda.Stream] = []
         self.autocast = autocast and device.type == "cuda"
         stacked, buffers = stack_module_state(modules)
         stacked = {name: value for name, value in stacked.items() if value.requires_grad}
@@ -102,6 +123,13 @@ class Runs:
     def __len__(self) -> int:
         return len(self.runs)
 
+    @property
+    def layers(self) -> np.ndarray | None:
+        """The single layer of each run, (R,), where it reads but one."""
+        if self.runs[0].layer is None:
+            return None
+        return np.array([run.layer for run in self.runs])
+
     def scale(self, name: str) -> float:
         """Return how many times faster than the rest a parameter learns."""
         return self.layer_weight_scale if _is_layer_weight(name) else 1.0
@@ -119,16 +147,20 @@ class Runs:
         """
         self.skeleton.train(training)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-            alone = (
-                self.device.type == "cuda" and len(self) == 1
-            )  # its own backward passes are faster
-            if not self.stackable or alone:
+            if not self._stacks(states, shared):
                 return self._looped(states, lengths, shared)
             axis = None if shared else 0
             outputs, out_lengths = torch.vmap(
                 self._one, in_dims=(0, 0, axis, axis), randomness="different"
             )(self.params, self.buffers, states, lengths)
         return outputs.float(), out_lengths
+
+    def _stacks(self, states: Tensor, shared: bool) -> bool:
+        if not self.stackable or len(self) == 1:
+            return False
+        frames = states.shape[-3] * states.shape[-2]
+        macs = self.skeleton.interface.macs_per_frame() * frames
+        return stacking_pays(self.device.type, macs, shared)
 
     def _one(
         self,
@@ -140,15 +172,25 @@ class Runs:
         return functional_call(self.skeleton, (params, buffers), (states, lengths))
 
     def _looped(self, states: Tensor, lengths: Tensor, shared: bool) -> tuple[Tensor, Tensor]:
-        results = [
-            self._one(
-                {k: v[r] for k, v in self.params.items()},
+        params = {name: value.unbind() for name, value in self.params.items()}
+        work = [
+            partial(
+                self._one,
+                {k: v[r] for k, v in params.items()},
                 {k: v[r] for k, v in self.buffers.items()},
                 states if shared else states[r],
                 lengths if shared else lengths[r],
             )
             for r in range(len(self))
         ]
+        if self.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+            # An LSTM, say, leaves most of a GPU idle, so runs are branches of the recording.
+            here = torch.cuda.current_stream(self.device)
+            while len(self._lanes) < min(len(self), _LANES) - 1:
+                self._lanes.append(torch.cuda.Stream(self.device))
+            results = side_by_side([here, *self._lanes], work)
+        else:
+            results = [one() for one in work]
         outputs, out_lengths = zip(*results, strict=True)
         return torch.stack(outputs).float(), torch.stack(out_lengths)
 

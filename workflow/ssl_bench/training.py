@@ -1,6 +1,6 @@
 """The loop: groups of stacked runs over one stream of features, selected on dev."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -12,15 +12,15 @@ from torch import Tensor
 
 from ssl_bench.checkpoints import Keeper
 from ssl_bench.device import upload
-from ssl_bench.evaluation import Scored, evaluate_together
+from ssl_bench.evaluation import Scored, evaluate
 from ssl_bench.features import Features
-from ssl_bench.prefetch import Ready, prefetch
+from ssl_bench.prefetch import Ready, readings
 from ssl_bench.progress import say, track
 from ssl_bench.recipe import Training
 from ssl_bench.runs import Runs
 from ssl_bench.sampling import Batch, balanced, training_batches
 from ssl_bench.selection import Selection
-from ssl_bench.steps import Desk, differentiate, make_step
+from ssl_bench.steps import Losses, Step, differentiate, make_step
 from ssl_bench.tasks.base import Task
 
 
@@ -34,33 +34,6 @@ class Trained:
 
 
 def train(
-    runs: Runs,
-    task: Task,
-    features: Features,
-    rows: dict[str, int],
-    training: Training,
-    label: str,
-    keeper: Keeper | None = None,
-) -> Trained:
-    """Train stacked runs and leave them at the weights that ``training`` selects.
-
-    Args:
-        runs: stacked runs; changed in place.
-        task: the task.
-        features: the stream.
-        rows: row of the corpus table of every utterance.
-        training: steps, batch size, schedule, selection.
-        label: names the work in progress lines.
-        keeper: writes checkpoints, and sets the training back to one that is there; None: nobody.
-
-    Returns:
-        Per run the dev value of the selected weights (NaN if the run diverged, however late), the
-        step of the best of them, and the history.
-    """
-    return train_together([runs], task, features, rows, training, label, keeper)[0]
-
-
-def train_together(
     groups: list[Runs],
     task: Task,
     features: Features,
@@ -69,23 +42,32 @@ def train_together(
     label: str,
     keeper: Keeper | None = None,
 ) -> list[Trained]:
-    """Train several groups of runs, such as several interfaces, over one reading of the stream.
+    """Train groups of stacked runs and leave them at the weights that ``training`` selects.
 
-    Each group goes through the batches that it would see alone; what is encoded or read from disk
-    for a step is so for all of them once. Arguments and results as of :func:`train`.
+    Each group, such as an interface, goes through the batches that it would see alone; what is
+    encoded or read from disk for a step is so for all of them once.
+
+    Args:
+        groups: stacked runs of one interface each; changed in place.
+        task: the task.
+        features: the stream.
+        rows: row of the corpus table of every utterance.
+        training: steps, batch size, schedule, selection.
+        label: names the work in progress lines.
+        keeper: writes checkpoints, and sets the training back to one that is there; None: nobody.
+
+    Returns:
+        For each group, per run the dev value of the selected weights (NaN if the run diverged,
+        however late), the step of the best of them, and the history.
     """
-    ids = task.ids("train")
-    targets, target_lengths = padded([task.target(name) for name in ids], features.device)
-    train_rows = np.array([rows[name] for name in ids])
-    position = torch.full((train_rows.max() + 1,), -1)
-    position[train_rows] = torch.arange(len(ids))
+    targets = Targets(task, rows, features.device)
     seeds = [0] if training.order == "shared" else _seeds(groups)
-    desk = Desk()
-    courses = [Course(runs, training, seeds, desk) for runs in groups]
-    batches = _batches(seeds, task, features, train_rows, training)
+    courses = [Course(runs, training, seeds) for runs in groups]
+    taken = make_step(*groups)
+    batches = _batches(seeds, task, features, targets.rows, training)
     drawn = _drawn_dev(task) if training.balance else None
     score = partial(
-        evaluate_together, groups, task, features, rows, "dev", training.scored_seconds, drawn=drawn
+        evaluate, groups, task, features, rows, "dev", training.scored_seconds, drawn=drawn
     )
     marks = _marks(training)
     history: list[dict] = []
@@ -99,7 +81,7 @@ def train_together(
     steps = enumerate(readings(features, left, courses), start=done + 1)
     last_mark = max((row["step"] for row in history), default=0)
     for step, reads in steps if keeper is None else keeper.watch(steps):
-        learn(courses, reads, task, targets, target_lengths, position, _rate(training, step))
+        learn(taken, courses, reads, targets, _rate(training, step))
         if step not in marks:
             continue
         scored = score(with_loss=training.select == "dev_loss")
@@ -126,74 +108,58 @@ def train_together(
     return trained
 
 
-def readings(
-    features: Features, batches: Iterable[Batch], courses: list["Course"]
-) -> Iterator[list[Ready]]:
-    """Yield for every batch what each group reads of it: its rows, states and lengths.
+class Targets:
+    """Targets of all training utterances, on the device that trains.
 
-    States of one group that lie on disk are read ahead. What several groups read is encoded once,
-    and gathered once where they read the same.
+    Args:
+        task: whose they are.
+        rows: row of the corpus table of every utterance.
+        device: that trains.
     """
-    if len(courses) == 1:
-        (course,) = courses
-        for ready in prefetch(features, map(course.own, batches), course.layers):
-            yield [ready]
-        return
-    for batch in batches:
-        page = features.page(batch.rows)
-        once: dict[Any, tuple[Tensor, Tensor]] = {}
-        reads = []
-        for course in courses:
-            own = course.own(batch)
-            key = (
-                own.rows.shape,
-                own.rows.tobytes(),
-                course.layers is None or course.layers.tobytes(),
-            )
-            if key not in once:
-                once[key] = page.batch(own.rows, own.width, course.layers, own.starts)
-            reads.append((own, *once[key]))
-        yield reads
+
+    def __init__(self, task: Task, rows: dict[str, int], device: torch.device) -> None:
+        ids = task.ids("train")
+        self.task, self.rows = task, np.array([rows[name] for name in ids])
+        self._padded, self._lengths = padded([task.target(name) for name in ids], device)
+        self._place = torch.full((self.rows.max() + 1,), -1)
+        self._place[self.rows] = torch.arange(len(ids))
+
+    def losses(self, rows: np.ndarray) -> Losses:
+        """Return the loss of runs for what they say of the utterances of rows (R, B)."""
+        place = upload(self._place[torch.from_numpy(rows)].flatten(), self._padded.device)
+        return partial(_losses, self.task, self._padded[place], self._lengths[place])
 
 
 def learn(
-    courses: list["Course"],
-    reads: list[Ready],
-    task: Task,
-    targets: Tensor,
-    target_lengths: Tensor,
-    position: Tensor,
-    rate: float,
+    step: Step, courses: list["Course"], reads: list[Ready], targets: Targets, rate: float
 ) -> None:
     """Take one step with all groups of runs.
 
     Args:
+        step: trains their runs.
         courses: the groups.
         reads: what each of them reads.
-        task: knows the loss.
-        targets: (N, S_max) of all training utterances, padded.
-        target_lengths: (N,).
-        position: where a row of the corpus table is among these.
+        targets: what they learn.
         rate: scales all learning rates.
     """
-    alike: dict[Any, list[tuple[Course, Tensor, Tensor, Tensor]]] = {}
-    for course, (batch, states, lengths) in zip(courses, reads, strict=True):
-        outputs, counts = course.step.forward(states, lengths)
-        rows = np.broadcast_to(batch.rows, (len(course.runs), batch.rows.shape[-1]))
-        place = position[torch.from_numpy(rows.copy())].flatten()
+    alike: dict[Any, list[tuple[int, Tensor, Tensor, np.ndarray]]] = {}
+    found = step.forward([(states, lengths) for _, states, lengths in reads])
+    for number, ((batch, *_), (outputs, counts)) in enumerate(zip(reads, found, strict=True)):
+        rows = np.broadcast_to(batch.rows, (len(outputs), batch.rows.shape[-1]))
         shape = outputs.shape[1:], counts.shape[1:]
-        alike.setdefault(shape, []).append((course, outputs, counts, place))
+        alike.setdefault(shape, []).append((number, outputs, counts, rows))
+    gradients = [outputs for outputs, _ in found]
     for those in alike.values():  # a loss for all: CTC takes hardly longer for more utterances
-        place = upload(torch.cat([own for *_, own in those]), targets.device)
-        losses = partial(_losses, task, targets[place], target_lengths[place])
-        outputs = _joined([found for _, found, *_ in those])
-        counts = _joined([found for _, _, found, _ in those])
-        found, gradient = differentiate(losses, outputs, counts)
-        sizes = [len(course.runs) for course, *_ in those]
-        parts = zip(those, found.split(sizes), gradient.split(sizes), strict=True)
-        for (course, *_), own_losses, own_gradient in parts:
-            course.loss += own_losses
-            course.step.backward(own_gradient, rate)
+        losses = targets.losses(np.concatenate([rows for *_, rows in those]))
+        outputs = _joined([own for _, own, *_ in those])
+        counts = _joined([own for _, _, own, _ in those])
+        each, gradient = differentiate(losses, outputs, counts)
+        sizes = [len(own) for _, own, *_ in those]
+        parts = zip(those, each.split(sizes), gradient.split(sizes), strict=True)
+        for (number, *_), own_losses, own_gradient in parts:
+            courses[number].loss += own_losses
+            gradients[number] = own_gradient
+    step.backward(gradients, rate)
 
 
 def _joined(parts: list[Tensor]) -> Tensor:
@@ -201,24 +167,20 @@ def _joined(parts: list[Tensor]) -> Tensor:
 
 
 class Course:
-    """One group of runs on its way: how it takes a step, and what of it is kept.
+    """One group of runs on its way: what it reads, and what of it is kept.
 
     Args:
         runs: stacked runs; changed in place.
         training: how they are trained.
         seeds: the seeds of the first axis of a batch's rows; one alone is everybody's.
-        desk: where recorded steps find what they read, for all groups that read the same.
     """
 
-    def __init__(self, runs: Runs, training: Training, seeds: list[int], desk: Desk) -> None:
+    def __init__(self, runs: Runs, training: Training, seeds: list[int]) -> None:
         self.runs, self.training = runs, training
         self.selection = Selection(runs, training.average)
-        self.step = make_step(runs, desk)
         self.loss = torch.zeros(len(runs), device=runs.device)
         """Sum of each run's losses since the last mark."""
-        self.layers = None
-        if runs.runs[0].layer is not None:
-            self.layers = np.array([run.layer for run in runs.runs])
+        self.layers = runs.layers
         self._seed = np.array([seeds.index(run.seed) if len(seeds) > 1 else 0 for run in runs.runs])
         self._shared = self.layers is None and len(set(self._seed.tolist())) == 1
 

@@ -82,6 +82,7 @@ class SequenceTask(LabelledTask):
             vocabulary: all symbols of the train split, or more.
             eos: whether every target ends in ``<eos>``.
         """
+        self._references: dict[str, list[str]] = {}
         silent = [self.blank, "<eos>"] if eos else [self.blank]
         self.silent = len(silent)
         self.symbols = np.array([*silent, *self.spare, *vocabulary], dtype=object)
@@ -100,6 +101,12 @@ class SequenceTask(LabelledTask):
     def hypothesis(self, symbols: np.ndarray) -> list[str]:
         """Turn decoded symbols into the units that errors are counted in."""
 
+    def _kept_reference(self, utterance: str) -> list[str]:
+        """Return :meth:`reference`, made once for all runs and evaluations."""
+        if utterance not in self._references:
+            self._references[utterance] = self.reference(utterance)
+        return self._references[utterance]
+
     def loss(
         self, outputs: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor
     ) -> Tensor:
@@ -110,7 +117,7 @@ class SequenceTask(LabelledTask):
         return greedy_decode(outputs, lengths, self.silent)
 
     def score(self, split: str, ids: list[str], predictions: list[Any]) -> pd.DataFrame:
-        references = [self.reference(utterance) for utterance in ids]
+        references = [self._kept_reference(utterance) for utterance in ids]
         hypotheses = [self.hypothesis(self.symbols[tokens]) for tokens in predictions]
         return pd.DataFrame(
             {

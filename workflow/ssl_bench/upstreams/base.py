@@ -73,12 +73,7 @@ class Upstream(nn.Module, ABC):
         with torch.no_grad():
             return self.encode(waveforms)
 
-    def packed(
-        self,
-        waveforms: list[Tensor],
-        normalize: bool = False,
-        dtype: torch.dtype = torch.bfloat16,
-    ) -> Tensor:
+    def packed(self, waveforms: list[Tensor], normalize: bool, dtype: torch.dtype) -> Tensor:
         """Encode for the stream of features, on a GPU by autocast to ``dtype``.
 
         Args:

@@ -5,9 +5,12 @@ variance normalisation over the utterance (s3prl's ``upstream/baseline/fbank.yam
 frames every second one is kept by default, so that frames line up with the encoders' (stride 320).
 """
 
+import math
+
+import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torchaudio.compliance import kaldi
 from torchaudio.functional import compute_deltas
 
@@ -30,7 +33,7 @@ class Config(UpstreamConfig):
 
 
 class Filterbank(Upstream):
-    """The features, one utterance at a time: nothing depends on the batch."""
+    """The features of a batch at once; what an utterance gets depends on no other."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -48,30 +51,52 @@ class Filterbank(Upstream):
         Raises:
             StudyError: a waveform is shorter than one window.
         """
-        features = [self._features(wave) for wave in waveforms]
-        lengths = torch.tensor([len(f) for f in features], device=waveforms[0].device)
-        return nn.utils.rnn.pad_sequence(features, batch_first=True)[None], lengths
-
-    def _features(self, wave: Tensor) -> Tensor:
-        if len(wave) < WINDOW:
+        shortest = min(map(len, waveforms))
+        if shortest < WINDOW:
             raise StudyError(
-                f"upstream: a recording has {len(wave)} samples at 16 kHz, "
+                f"upstream: a recording has {shortest} samples at 16 kHz, "
                 f"expected at least {WINDOW} (one frame)"
             )
-        x = kaldi.fbank(
-            wave[None],
+        counts = torch.tensor([(len(wave) - WINDOW) // SHIFT + 1 for wave in waveforms])
+        counts = counts.to(waveforms[0].device)
+        x = _held(self._energies(waveforms, int(counts.max())), counts)
+        if self.config.delta:
+            first = _held(compute_deltas(x.mT).mT, counts)
+            x = torch.cat([x, first, compute_deltas(first.mT).mT], -1)
+        valid = (torch.arange(x.shape[1], device=x.device) < counts[:, None])[..., None]
+        if self.config.cmvn:
+            number = counts[:, None, None]
+            x = x - (x * valid).sum(1, keepdim=True) / number
+            spread = (x.square() * valid).sum(1, keepdim=True) / (number - 1).clamp(min=1)
+            x = x / (spread.sqrt() + 1e-10)
+        lengths = (counts - 1) // self.keep + 1
+        return (x * valid)[None, :, :: self.keep], lengths
+
+    def _energies(self, waveforms: list[Tensor], width: int) -> Tensor:
+        """Return log-mel energies every 10 ms, (B, width, mels); rows go on into other frames.
+
+        All utterances are one recording, each beginning where a window does.
+        """
+        ends = np.cumsum([math.ceil(len(wave) / SHIFT) for wave in waveforms])
+        starts = np.concatenate([[0], ends[:-1]])
+        joined = waveforms[0].new_zeros(int(starts[-1] + width) * SHIFT + WINDOW)
+        for start, wave in zip(starts, waveforms, strict=True):
+            joined[start * SHIFT : start * SHIFT + len(wave)] = wave
+        frames = kaldi.fbank(
+            joined[None],
             num_mel_bins=self.config.mels,
             frame_length=25.0,
             frame_shift=10.0,
             sample_frequency=SAMPLE_RATE,
         )
-        if self.config.delta:
-            first = compute_deltas(x.T)
-            x = torch.cat([x, first.T, compute_deltas(first).T], 1)
-        if self.config.cmvn:
-            spread = x.std(0, correction=min(1, len(x) - 1))
-            x = (x - x.mean(0)) / (spread + 1e-10)
-        return x[:: self.keep]
+        place = torch.from_numpy(starts[:, None] + np.arange(width)).to(frames.device)
+        return frames[place.clamp(max=len(frames) - 1)]
+
+
+def _held(x: Tensor, counts: Tensor) -> Tensor:
+    """Repeat each row's last frame beyond its length; (B, T, F), (B,) → (B, T, F)."""
+    place = torch.arange(x.shape[1], device=x.device).minimum(counts[:, None] - 1)
+    return x.take_along_dim(place[..., None], 1)
 
 
 def size(config: Config) -> tuple[int, int, int]:

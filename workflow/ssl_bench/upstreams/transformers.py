@@ -116,12 +116,7 @@ class TransformersUpstream(Upstream):
             )
         return shortest
 
-    def packed(
-        self,
-        waveforms: list[Tensor],
-        normalize: bool = False,
-        dtype: torch.dtype = torch.bfloat16,
-    ) -> Tensor:
+    def packed(self, waveforms: list[Tensor], normalize: bool, dtype: torch.dtype) -> Tensor:
         """See :meth:`Upstream.packed`; without padding where the family and the GPU allow it.
 
         The weights are copied to ``dtype`` at the first call: later changes are not seen.
