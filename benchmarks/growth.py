@@ -12,7 +12,8 @@ Memory is the peak beyond what was held before: of a step the batch, what is com
 parameters and optimizer; of the features stage states and what the encoder needs. It is what torch
 has allocated; a CPU's batch, which lies in numpy's memory, is not in it. Exponents are slopes in
 log-log, of all points and of the upper half of them: below, the launching of kernels costs more
-than what they do. ``growth_figure.py`` draws the table.
+than what they do. HConv's products have D² weights, so its exponent of D goes to 2. The figure is
+drawn by ``growth_figure.py``, which can draw the table again.
 """
 
 import argparse
