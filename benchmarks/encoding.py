@@ -7,19 +7,21 @@ Random weights in the shapes of HuBERT Base and Large, waveforms of noise, batch
 layer-normed and in bf16 as the features stage keeps them. In turn: transformers under bf16 autocast
 (``Upstream.packed``), which is how families are encoded that ``_packed.py`` does not know, and what
 the features stage takes. Errors are of each state beside its length, on 16 utterances,
-against fp32 without TF32. The last lines are those of ``ssl_bench/planning/throughput.csv``.
+against fp32 without TF32. ``--csv`` adds the speed to a table that
+``workflow/ssl_bench/planning/throughput.csv`` can be.
 """
 
 import argparse
-import platform
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
 import transformers
-from random_hubert import SHAPES
+from measured import hardware, line, record
+from random_hubert import SHAPES, TINY
 from speechlike import durations
 from torch import Tensor
 
@@ -80,20 +82,21 @@ def _wait(device: torch.device) -> None:
 def main() -> None:
     """Print both ways for each shape."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shape", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--shape", nargs="+", choices=[*SHAPES, "tiny"], default=list(SHAPES))
     parser.add_argument("--seconds", type=float, default=8.0, help="of an utterance")
     parser.add_argument("--librispeech", action="store_true", help="LibriSpeech's lengths instead")
     parser.add_argument("--batches", type=int, default=5)
+    parser.add_argument("--csv", type=Path, help="table to add the features stage's speed to")
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    name = torch.cuda.get_device_name() if device.type == "cuda" else platform.processor()
+    name = hardware(device)
     print(f"{name}, torch {torch.__version__}, ssl_bench {ssl_bench.__version__}")
     seconds = None if arguments.librispeech else arguments.seconds
     option = "--librispeech" if arguments.librispeech else f"--seconds {arguments.seconds:g}"
-    lines = []
     for shape in arguments.shape:
         torch.manual_seed(0)
-        model = transformers.HubertModel(transformers.HubertConfig(**SHAPES[shape]))
+        config = transformers.HubertConfig(**{**SHAPES, "tiny": TINY}[shape])
+        model = transformers.HubertModel(config)
         encoder = TransformersUpstream(model, normalize=False).to(device)
         layers, dim = encoder.probe()
         waves = utterances(seconds, BATCH_SECONDS[device.type], device)
@@ -111,9 +114,18 @@ def main() -> None:
                 f"relative error at most {most:.4f}, mean {mean:.4f}",
                 flush=True,
             )
-        source = f"benchmarks/encoding.py --shape {shape} {option}"
-        lines.append(f"encode,{name},{layers},{dim},,,,,{speed:.0f},times real time,{source}")
-    print(*lines, sep="\n")
+        if arguments.csv is None:
+            continue
+        found = line(
+            stage="encode",
+            hardware=name,
+            layers=layers,
+            dim=dim,
+            value=f"{speed:.0f}",
+            unit="times real time",
+            source=f"benchmarks/encoding.py --shape {shape} {option}",
+        )
+        record(arguments.csv, [found])
 
 
 if __name__ == "__main__":

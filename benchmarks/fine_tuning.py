@@ -3,18 +3,20 @@
     python benchmarks/fine_tuning.py --shape base --interfaces weighted_sum hconv
 
 Random weights in the shapes of HuBERT Base and Large, waveforms of noise, ML-SUPERB's head and its
-batch of 32 utterances. The lines that it prints are lines of
-``workflow/ssl_bench/planning/throughput.csv``, with memory behind.
+batch of 32 utterances. ``--csv`` adds what was found to a table that
+``workflow/ssl_bench/planning/throughput.csv`` can be, by which ``python -m ssl_bench plan`` counts
+GPU hours of fine-tuned cells.
 """
 
 import argparse
-import platform
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
 import transformers
-from random_hubert import SHAPES
+from measured import hardware, line, record
+from random_hubert import SHAPES, TINY
 from torch import Tensor
 
 import ssl_bench
@@ -70,22 +72,24 @@ def _wait(device: torch.device) -> None:
 def main() -> None:
     """Print one line a shape and interface."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shape", nargs="+", choices=SHAPES, default=["base"])
+    parser.add_argument("--shape", nargs="+", choices=[*SHAPES, "tiny"], default=["base"])
     parser.add_argument("--interfaces", nargs="+", default=["weighted_sum", "hconv"])
     parser.add_argument("--utterances", type=int, default=32, help="of a batch")
     parser.add_argument("--seconds", type=float, default=8.0, help="of an utterance")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--no-checkpointing", action="store_true")
+    parser.add_argument("--csv", type=Path, help="table to add the steps to")
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    name = torch.cuda.get_device_name() if device.type == "cuda" else platform.processor()
+    name = hardware(device)
     print(f"{name}, torch {torch.__version__}, ssl_bench {ssl_bench.__version__}")
     settings = FineTune(learning_rate=1e-5, checkpointing=not arguments.no_checkpointing)
     samples = int(arguments.seconds * SAMPLE_RATE)
     waves = [torch.randn(samples, device=device) * 0.1 for _ in range(arguments.utterances)]
     audio = arguments.utterances * arguments.seconds
     for shape in arguments.shape:
-        model = transformers.HubertModel(transformers.HubertConfig(**SHAPES[shape]))
+        config = transformers.HubertConfig(**{**SHAPES, "tiny": TINY}[shape])
+        model = transformers.HubertModel(config)
         upstream = kind.TransformersUpstream(model, normalize=False).to(device)
         layers, dim = upstream.probe()
         frames = upstream.frames(samples)
@@ -107,10 +111,29 @@ def main() -> None:
                 torch.cuda.reset_peak_memory_stats()
             cost = milliseconds(source, interface, waves, frames, arguments.steps)
             peak = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0
+            print(
+                f"{shape} {interface}: {cost:.0f} ms a step of {audio:g} s, {peak:.1f} GiB",
+                flush=True,
+            )
+            if arguments.csv is None:
+                continue
             told = f"benchmarks/fine_tuning.py --shape {shape} --seconds {arguments.seconds:g}"
             told += f" --utterances {arguments.utterances}"
-            line = f"tune,{name},{layers},{dim},mono_asr,{interface},1,{audio:g},{cost:.0f},ms"
-            print(f"{line},{told}    {peak:.1f} GiB", flush=True)
+            told += " --no-checkpointing" if arguments.no_checkpointing else ""
+            found = line(
+                stage="tune",
+                hardware=name,
+                layers=layers,
+                dim=dim,
+                task="mono_asr",
+                interface=interface,
+                runs=1,
+                batch_seconds=f"{audio:g}",
+                value=f"{cost:.1f}",
+                unit="ms",
+                source=told,
+            )
+            record(arguments.csv, [found])
 
 
 if __name__ == "__main__":

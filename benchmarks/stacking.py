@@ -15,8 +15,9 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from labels import table
 from torch import Tensor
-from training import OPTIONS, finish, stream, table
+from training import SKIP, finish, maker, stream
 
 import SSL_Interface
 from ssl_bench import registry
@@ -28,24 +29,8 @@ from ssl_bench.steps import make_step, take
 from ssl_bench.tasks.base import Task
 from ssl_bench.training import padded
 
-FIT = 4
-"""Utterances that an interface is fitted to, which has to be."""
-
-
-def make_interface(name: str, features: Features) -> SSL_Interface.Interface:
-    """Make one, fitted to a few utterances where it needs that."""
-    interface = SSL_Interface.create(
-        name,
-        num_layers=features.layers,
-        dim=features.dim,
-        normalize=False,  # the stream has done it
-        **OPTIONS.get(name, {}),
-    ).to(features.device)
-    if interface.needs_fit:
-        rows = np.arange(FIT)
-        interface.fit_batch(*features.batch(rows, int(features.frames[rows].max())))
-        interface.fit_finish()
-    return interface
+COUNT = 2000
+"""Utterances."""
 
 
 def milliseconds(
@@ -97,27 +82,24 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=13)
     parser.add_argument("--dim", type=int, default=192)
     parser.add_argument("--shared", action="store_true")
-    parser.add_argument("--interfaces", nargs="*", default=SSL_Interface.names())
+    known = [name for name in SSL_Interface.names() if name not in SKIP]
+    parser.add_argument("--interfaces", nargs="*", default=known)
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     name = torch.cuda.get_device_name() if device.type == "cuda" else platform.processor()
     print(f"{name}, torch {torch.__version__}, {torch.get_num_threads()} threads: {arguments}")
     module = registry.load("tasks", arguments.task)
-    count = 2000 if device.type == "cuda" else 300
-    task = module.Task(module.Config(kind=arguments.task, corpus="c"), table(count))
+    features = stream(device, COUNT, (2.0, 5.0), arguments.layers, arguments.dim)
+    seconds = features.frames * features.seconds_per_frame
+    task = module.Task(
+        module.Config(kind=arguments.task, corpus="c"), table(arguments.task, seconds)
+    )
     if not task.stackable:
         parser.error(f"--task {arguments.task}: its head cannot be stacked")
-    features = stream(device, count, arguments.layers, arguments.dim)
     heads = ("stacked ms", "in turn ms", "stacked / in turn")
     print(f"{'interface':24}" + "".join(f"{head:>20}" for head in heads))
     for kind in arguments.interfaces:
-        fitted = make_interface(kind, features)
-
-        def make(kind: str = kind, fitted: SSL_Interface.Interface = fitted) -> Joined:
-            interface = make_interface(kind, features) if not fitted.needs_fit else fitted
-            return Joined(interface, task.head(interface.output_dim))
-
-        found = milliseconds(features, task, make, arguments)
+        found = milliseconds(features, task, maker(kind, task, features), arguments)
         stacked, turns = np.median(found, 0)
         ratio = np.median(found[:, 0] / found[:, 1])
         print(f"{kind:24}{stacked:20.2f}{turns:20.2f}{ratio:20.2f}", flush=True)

@@ -14,6 +14,7 @@ from ssl_bench.planning.throughput import (
     Estimate,
     encoded_hours,
     estimates,
+    frozen_and_unmeasured,
     tuned_and_unmeasured,
 )
 from ssl_bench.planning.work import Plan, StreamPlan
@@ -177,6 +178,9 @@ def _hours(plan: Plan) -> Section:
         notes.insert(0, f"nothing was measured that fits {listed}")
     if tuned := tuned_and_unmeasured(plan):
         notes.insert(0, f"fine-tuning, forward and backward, of {tuned} cells: not measured")
+    if left := frozen_and_unmeasured(plan):
+        listed = ", ".join(f"{kind} ({count})" for kind, count in left.items())
+        notes.insert(0, f"cells on frozen upstreams whose steps were timed nowhere: {listed}")
     heads = ["hardware", "encoding", "of streams", "training", "of cells"]
     return Section("GPU hours", heads, rows, notes)
 

@@ -11,6 +11,7 @@ kernel launches.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -45,6 +46,17 @@ def tuned_and_unmeasured(plan: Plan) -> int:
             _training(plan, cell, sizes[cell.cell.upstream], name) is None for name in hardware()
         )
         for cell in plan.cells
+    )
+
+
+def frozen_and_unmeasured(plan: Plan) -> dict[str, int]:
+    """Count by kind of task the cells on frozen upstreams whose steps were measured nowhere."""
+    sizes = {stream.upstream: stream.size for stream in plan.streams}
+    return Counter(
+        plan.study.tasks[cell.cell.task]["kind"]
+        for cell in plan.cells
+        if not cell.tuned
+        and not any(_steps_of(plan, cell, sizes[cell.cell.upstream], name) for name in hardware())
     )
 
 
@@ -146,13 +158,16 @@ def _batch_seconds(plan: Plan, cell: CellPlan) -> float | None:
     return training.batch_utterances * min(hours.utterance, training.crop_seconds or math.inf)
 
 
-def _training(plan: Plan, cell: CellPlan, size: Size | None, name: str) -> float | None:
+def _steps_of(plan: Plan, cell: CellPlan, size: Size | None, name: str) -> list[dict[str, str]]:
+    """Return the measurements of a cell's steps: of its own kinds of task and interface alone."""
     study = plan.study
     stage = "tune" if cell.tuned else "step"
     kinds = study.tasks[cell.cell.task]["kind"], study.interface_options(cell.cell.interface)[0]
-    found = [
-        row for row in _measured(stage, name, size) if (row["task"], row["interface"]) == kinds
-    ]
+    return [row for row in _measured(stage, name, size) if (row["task"], row["interface"]) == kinds]
+
+
+def _training(plan: Plan, cell: CellPlan, size: Size | None, name: str) -> float | None:
+    found = _steps_of(plan, cell, size, name)
     batch = _batch_seconds(plan, cell)
     if not found or batch is None or cell.train is None or cell.sweep is None:
         return None
