@@ -28,7 +28,11 @@ rule train:
     input:
         table=corpus_table,
         features=task_features,
-        rates=(rules.sweep.output if study.sweep is not None else study.learning_rates.table),
+        rates=(
+            rules.sweep.output
+            if study.sweep is not None
+            else study.learning_rates.table
+        ),
     output:
         f"{R}/cells/{{task}}/{{upstream}}/{{pack}}/train.csv",
     log:
