@@ -45,7 +45,7 @@ help:
 .venv: .venv/.stamp
 
 reproduce: .venv/.stamp
-	@gpus=$$(.venv/bin/python -m ssl_bench gpus) && \
+	@gpus=$$(.venv/bin/python -m ssl_bench gpus --study '$(STUDY)') && \
 	echo "Running $(STUDY) on $(CORES) cores and $$gpus GPUs." && \
 	.venv/bin/python -m snakemake --cores $(CORES) --resources gpu=$$gpus --configfile '$(STUDY)'
 

@@ -342,10 +342,19 @@ def load(path: str | Path) -> Study:
         StudyError: the file is missing, not YAML, has a key twice, an unknown key or name, or a
             wrong value.
     """
-    path = Path(path)
+    return parse(read(Path(path)), str(path))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a study file, unchecked.
+
+    Raises:
+        StudyError: the file is missing; see :func:`ssl_bench.documents.read_mapping`.
+    """
     if not path.is_file():
-        raise StudyError(f"{path}: no such study file")
-    return parse(read_mapping(path), str(path))
+        there = {*path.parent.glob("[!.]*.yaml"), *Path("config").glob("[!.]*.yaml")}
+        raise StudyError(f"{path}: no such study file; {suggest(str(path), map(str, there))}")
+    return read_mapping(path)
 
 
 def from_snakemake(
