@@ -44,7 +44,7 @@ SMALL: dict[str, Any] = {
 }
 """The smoke study's shape in ten jobs of a moment."""
 
-ANALYSIS = ("collect", "tables", "figures", "report", "crate")
+ANALYSIS = ("collect", "tables", "figures", "notebook", "report", "crate")
 TINY: dict[str, Any] = {**SMALL, "tasks": {"ks": SMALL["tasks"]["ks"]}}
 """The same with one task."""
 
