@@ -180,6 +180,14 @@ class Study(Strict):
         """Return the upstream entry as its kind's ``Config``."""
         return _entry("upstreams", name, _without(self.upstreams[name], *UPSTREAMS_OWN))
 
+    def upstream_inputs(self, name: str) -> list[str]:
+        """List the local files of an upstream; those missing are told later.
+
+        Snakemake would take braces in a path for wildcards: such files are not watched.
+        """
+        listed = map(str, self.upstream_config(name).inputs())
+        return [file for file in listed if Path(file).is_file() and not set("{}") & set(file)]
+
     def fine_tune_of(self, upstream: str) -> FineTune | None:
         """Return how an upstream is fine-tuned; None: it is frozen."""
         entry = self.upstreams[upstream]
