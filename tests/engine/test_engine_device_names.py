@@ -11,6 +11,7 @@ import torch
 
 from ssl_bench import device, lease
 from ssl_bench.errors import StudyError
+from ssl_bench.pretrain import stages
 
 _REST = "0000-1111-2222-333344445555"
 FIRST, SECOND, SPLIT = f"6a6a6a6a-{_REST}", f"6b6b6b6b-{_REST}", f"7c7c7c7c-{_REST}"
@@ -142,6 +143,18 @@ def test_no_device_is_shown(job, outer) -> None:
         pass
     with job(outer, "auto") as held:
         assert held is None  # the CPU
+
+
+def test_a_device_that_is_chosen_already_is_held_as_well(job, monkeypatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,0")
+    with stages.leased("cuda:1") as held:
+        assert held == torch.device("cuda", 1)
+        with pytest.raises(WaitedInLine), job(f"GPU-{FIRST}"):
+            pass
+        with stages.leased("auto") as other, pytest.raises(WaitedInLine), stages.leased("cuda:0"):
+            assert other == torch.device("cuda", 0)
+    with job("0"), stages.leased("cpu") as held:
+        assert held.type == "cpu"
 
 
 def test_names_after_one_that_is_none_are_not_devices(job) -> None:
