@@ -73,7 +73,7 @@ lint: .venv/.stamp
 	check ruff check --output-format concise .; \
 	check ruff format --check .; \
 	check mypy; \
-	check snakefmt --check Snakefile workflow/rules; \
+	check snakefmt --check Snakefile workflow/Snakefile workflow/rules; \
 	if [ -n "$$failed" ]; then echo "lint: failed:$$failed" >&2; exit 1; fi; \
 	echo 'lint: clean'
 
