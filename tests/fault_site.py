@@ -79,8 +79,13 @@ LATER: list[tuple[str, ...]] = [
         "results/small/report.html",
     ),
     ("crate", "--results", "results/small"),
+    (
+        "similarity",
+        *("--upstream", "fbank", "--corpus", "words"),
+        *("--out", "work/small/similarity/fbank.words.csv"),
+    ),
 ]
-"""Those of the rules after them."""
+"""Those of the rules after them, and of one that the small study does without."""
 
 
 class Site:
