@@ -60,8 +60,12 @@ def tests(tables: Tables) -> str:
     return f"Test utterances (SV: trials): {sizes}.{averaged(tables)}"
 
 
+def _one_seed(tables: Tables) -> bool:
+    return bool(tables.cells.groupby(["task", "upstream", "interface"]).size().max() < 2)
+
+
 def _interval(tables: Tables) -> str:
-    one = tables.cells.groupby(["task", "upstream", "interface"]).size().max() < 2
+    one = _one_seed(tables)
     return "no interval, as there is one seed" if one else "bars are 95 % t intervals over seeds"
 
 
@@ -180,10 +184,13 @@ def _curves(tables: Tables, upstream: str) -> str:
 
 
 def _comparison(tables: Tables, _: str) -> str:
+    one = _one_seed(tables)
+    values = "one seed" if one else "mean ± half of the 95 % t interval over seeds"
+    variance = "" if one else ", with the variance over seeds"
     return (
-        f"Test values in percent: mean ± half of the 95 % t interval over seeds ({seeds(tables)}). "
+        f"Test values in percent: {values} ({seeds(tables)}). "
         "Bold: best of an upstream and task. †: not significantly worse than the best (paired "
-        "bootstrap over speakers, with the variance over seeds, Holm-corrected, 5 %). "
+        f"bootstrap over speakers{variance}, Holm-corrected, 5 %). "
         f"{tests(tables)}"
     )
 
