@@ -188,6 +188,14 @@ AUDIO = {
 }
 
 
+def _misspelt_and_cut_off() -> None:
+    """A column by another name, and a recording that only decoding finds to be cut off."""
+    _flac(0.5)
+    listed = rows()
+    listed[9]["path"] = "audio/cut.flac"
+    write_list([{"keywords" if k == "keyword" else k: v for k, v in r.items()} for r in listed])
+
+
 def task(spoil, *parts: str, **entry: object) -> Row:
     """Return the row of a task, ks unless an entry is given, that labels do not fit."""
     made = both(keys(tasks={"t": {"corpus": "tones", **entry}}), spoil) if entry else spoil
@@ -198,6 +206,9 @@ TRIALS = "audio/test-0 audio/test-1"
 LABELS = {
     "a column that is not there": task(
         column("keyword", "keywords"), "no column 'keyword'; did you mean 'keywords'?"
+    ),
+    "the same, told before recordings are read": task(
+        _misspelt_and_cut_off, "no column 'keyword'; did you mean 'keywords'?"
     ),
     "a label missing": task(cell(4, keyword=""), "1 of 12 utterances have no 'keyword'", "train-2"),
     "a label of test alone": task(
