@@ -56,9 +56,7 @@ def _write(study: Study, name: str, folder: Path) -> None:
     twice = frame["id"][frame["id"].duplicated()]
     if len(twice):
         raise StudyError(f"corpora.{name}: {len(twice)} ids are not unique: {twice.iloc[0]!r}")
-    if not hasattr(
-        kind, "process"
-    ):  # all are used: no recording is read for labels that do not fit
+    if not hasattr(kind, "process"):  # all are used, so labels are known before a recording is read
         _demand_labels(study, name, frame)
     packed = _pack(study, name, cuts, folder)
     if len(packed) < len(frame):
