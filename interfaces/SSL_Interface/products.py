@@ -77,7 +77,8 @@ def layer_products(states: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 def plain_products(states: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """``layer_products`` as one linear map of the concatenated states."""
-    return F.linear(states.movedim(0, -2).flatten(-2), weight, bias)
+    dtype = working_type(states)
+    return F.linear(states.movedim(0, -2).flatten(-2), weight.to(dtype), bias.to(dtype))
 
 
 class _SoftmaxSum(torch.autograd.Function):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import SSL_Interface
-from SSL_Interface import InterfaceError
+from SSL_Interface import InterfaceError, working
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ ANY_TYPE = {"weighted_sum", "concat", "hconv", "gumbel_selection", "mean", "last
 
 @pytest.mark.parametrize("name", SSL_Interface.names())
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64], ids=str)
-def test_another_type(name, dtype, build, draw):
+def test_another_type(name, dtype, build, draw, monkeypatch):
     """States are of the parameters' type, or autocast sees to it; some take any type."""
     interface, states = build(name, 7, 12).float(), draw(7, 2, 4, 12).to(dtype)
     if name in ANY_TYPE | {"pca_concat"}:
@@ -249,6 +249,12 @@ def test_another_type(name, dtype, build, draw):
         assert interface(states).dtype == wide
         exact = interface(states.float())
         assert (interface(states) - exact).norm() < 0.03 * exact.norm()
+        torch._dynamo.reset()
+        compiled = torch.compile(interface, fullgraph=True, backend="eager")(states)
+        assert compiled.dtype == wide
+        assert (compiled - exact).norm() < 0.03 * exact.norm()
+        monkeypatch.setattr(working, "SMALL", 50_000)
+        assert interface(states).dtype == wide
     else:
         with pytest.raises(InterfaceError) as caught:
             interface(states)

@@ -19,7 +19,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from SSL_Interface.base import Interface, InterfaceConfig, States, valid
-from SSL_Interface.working import casts, sum_type
+from SSL_Interface.working import casts, sum_type, traced
 
 
 @dataclass
@@ -63,7 +63,8 @@ class PCAConcat(Interface):
             raise self.error("forward", "fit_batch and fit_finish first", "no fitted components")
         dtype = torch.promote_types(states.dtype, self.mean.dtype)
         mean, components = self.mean.to(dtype), self.components.to(dtype)
-        if states.is_cuda or casts(states) or not states.dtype == dtype == sum_type(dtype):
+        exact = not states.is_cuda and states.dtype == dtype == sum_type(dtype)
+        if traced() or casts(states) or not exact:
             # Centred first: in bf16 or TF32 the difference of two projections would be lost.
             layers = zip(states, mean, components, strict=True)
             return torch.cat([(state - centre) @ rows.t() for state, centre, rows in layers], -1)
