@@ -95,7 +95,7 @@ class Interface(Shareable):
             states: (L, B, T, D), or a sequence of L tensors (B, T, D).
             lengths: (B,) integers, valid frames of each utterance; None takes all T as valid.
                 Their values are checked, so keep them on the CPU: elsewhere this waits for the
-                device.
+                device. Under ``vmap`` and in compiled or exported programs they are not.
 
         Returns:
             (B, T, output_dim), zero from each utterance's length on. What the states hold there has
