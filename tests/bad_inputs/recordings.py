@@ -171,7 +171,8 @@ AUDIO = {
     "no samples": audio(samples(lambda: np.zeros(0)), "row 11", "empty recording (0 samples)"),
     "not audio": audio(text(SPOILT, "not audio"), "row 11", "not readable as audio"),
     "cut off within its header": audio(cut(SPOILT, 0.002), "row 11", "not readable as audio"),
-    "cut off": Row(CORPUS, lambda: _flac(0.5), ("audio/cut",)),
+    "cut off": audio(_cut_off, "row 11", "truncated: 64,080 bytes expected, 32,040 found"),
+    "FLAC that is cut off": Row(CORPUS, lambda: _flac(0.5), ("audio/cut",)),
     "NaN": Row(CORPUS, _with(np.nan), ("audio/test-1", "not finite numbers (NaN or infinity)")),
     "infinity": Row(CORPUS, _with(np.inf), ("audio/test-1", "not finite numbers")),
     "10 ms": audio(
