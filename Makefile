@@ -45,7 +45,7 @@ help:
 .venv: .venv/.stamp
 
 reproduce: .venv/.stamp
-	@gpus=$$(.venv/bin/python -m ssl_bench gpus) && \
+	@gpus=$$(.venv/bin/python -m ssl_bench gpus --study '$(STUDY)') && \
 	echo "Running $(STUDY) on $(CORES) cores and $$gpus GPUs." && \
 	.venv/bin/python -m snakemake --cores $(CORES) --resources gpu=$$gpus --configfile '$(STUDY)'
 
@@ -73,7 +73,7 @@ lint: .venv/.stamp
 	check ruff check --output-format concise .; \
 	check ruff format --check .; \
 	check mypy; \
-	check snakefmt --check Snakefile workflow/rules; \
+	check snakefmt --check Snakefile workflow/Snakefile workflow/rules; \
 	if [ -n "$$failed" ]; then echo "lint: failed:$$failed" >&2; exit 1; fi; \
 	echo 'lint: clean'
 

@@ -1,10 +1,14 @@
-"""Which code trained the cells of a table, and one line where it was not one and the same."""
+"""Which code trained the cells of a table, and one line where it was not one and the same.
+
+A cell that was interrupted and went on under another commit names both, ``abc + def``.
+"""
 
 from typing import Any
 
 import pandas as pd
 
 from analysis.tables import CELL
+from ssl_bench.provenance import JOINED
 
 CODE = ["git_commit", "version"]
 UNKNOWN = "unknown"
@@ -29,12 +33,19 @@ def code(results: pd.DataFrame) -> list[dict[str, Any]]:
 def mixed(results: pd.DataFrame) -> str | None:
     """Say in one line that cells come from several versions of the code; None if they do not."""
     found = code(results)
-    if len(found) < 2:
+    versions = {(commit, one["version"]) for one in found for commit in _commits(one)}
+    if len(versions) < 2:
         return None
     listed = ", ".join(f"{_name(one)} ({one['cells']} cells)" for one in found)
-    return f"Mixed code: the cells were trained by {len(found)} versions of the code: {listed}."
+    return f"Mixed code: the cells were trained by {len(versions)} versions of the code: {listed}."
+
+
+def _commits(one: dict[str, Any]) -> list[str]:
+    found: list[str] = one["git_commit"].split(JOINED)
+    return found
 
 
 def _name(one: dict[str, Any]) -> str:
-    commit, dirty, _ = one["git_commit"].partition("-dirty")
-    return f"{commit[:12]}{dirty} of version {one['version']}"
+    parts = (commit.partition("-dirty") for commit in _commits(one))
+    short = JOINED.join(commit[:12] + dirty for commit, dirty, _ in parts)
+    return f"{short} of version {one['version']}"

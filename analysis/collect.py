@@ -31,7 +31,7 @@ def collect(study_file: Path) -> None:
 
     study = load(study_file)
     found: dict[str, list[pd.DataFrame]] = {name: [] for name in CELL_TABLES}
-    rows, sweeps, versions = [], [], []
+    rows, sweeps, versions, resumed = [], [], [], {}
     for task in study.tasks:
         for upstream in study.upstreams:
             for pack in study.packs(task, upstream):
@@ -43,6 +43,8 @@ def collect(study_file: Path) -> None:
                     about = json_of(cell / "metrics.json")
                     rows += about["runs"]
                     versions.append(about["versions"])
+                    if about.get("starts", 1) > 1:
+                        resumed[f"{task}/{upstream}/{interface}"] = about["starts"]
                     for name, ending in CELL_TABLES.items():
                         read = parquet_of if ending == "parquet" else csv_of
                         frame = read(cell / f"{name}.{ending}")
@@ -65,7 +67,8 @@ def collect(study_file: Path) -> None:
     (out / "averages.csv").unlink(missing_ok=True)  # an earlier form of the study may have had it
     if study.averages:
         _write(average(results, study.averages), out / "averages.csv")
-    origin = provenance(study.model_dump(mode="json", exclude_unset=True), results, versions)
+    said = study.model_dump(mode="json", exclude_unset=True)
+    origin = provenance(said, results, versions, resumed)
     with whole(study.results / "provenance.json") as place:
         place.write_text(json.dumps(origin, indent=1) + "\n")
     _write(_stack(sweeps, SWEEP), out / "sweep.csv")
@@ -81,12 +84,16 @@ def collect(study_file: Path) -> None:
 
 
 def provenance(
-    study: dict[str, Any], results: pd.DataFrame, versions: list[dict[str, str]]
+    study: dict[str, Any],
+    results: pd.DataFrame,
+    versions: list[dict[str, str]],
+    resumed: dict[str, int],
 ) -> dict[str, Any]:
     """Return where a study's numbers came from.
 
     Commits, devices and versions are lists: more than one means that cells were not all trained by
-    the same code on the same machine. ``code`` has the number of cells of each version.
+    the same code on the same machine. ``code`` has the number of cells of each version, ``resumed``
+    how many starts the training of a cell took that was interrupted.
     """
     known = {name for found in versions for name in found}
     return {
@@ -95,6 +102,7 @@ def provenance(
         "training_seconds": round(float(results["seconds"].sum()), 1),
         "git_commits": sorted(results["git_commit"].unique()),
         "code": code(results),
+        "resumed": resumed,
         "devices": sorted(results["device"].unique()),
         "versions": {
             name: sorted({found[name] for found in versions if name in found})

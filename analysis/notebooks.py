@@ -5,7 +5,7 @@ from pathlib import Path
 import papermill
 from nbconvert import HTMLExporter
 
-from ssl_bench.whole import named
+from ssl_bench.whole import whole
 
 
 def run(source: Path, tables: Path, out: Path, page: Path) -> None:
@@ -13,12 +13,12 @@ def run(source: Path, tables: Path, out: Path, page: Path) -> None:
 
     Raises:
         StudyError: a file cannot be written: which, and why.
-        PapermillExecutionError: a cell of it has failed; the notebook is left as far as it came.
+        PapermillExecutionError: a cell of it has failed.
     """
-    with named(out):
+    with whole(out) as place:
         papermill.execute_notebook(
             source,
-            out,
+            place,
             parameters={"tables": str(tables)},
             cwd=source.parent,
             progress_bar=False,
@@ -27,5 +27,5 @@ def run(source: Path, tables: Path, out: Path, page: Path) -> None:
         exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True
     )
     html, _ = exporter.from_filename(str(out))
-    with named(page):
-        page.write_text(html, encoding="utf-8")
+    with whole(page) as place:
+        place.write_text(html, encoding="utf-8")

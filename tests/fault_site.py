@@ -44,7 +44,7 @@ SMALL: dict[str, Any] = {
 }
 """The smoke study's shape in ten jobs of a moment."""
 
-ANALYSIS = ("collect", "tables", "figures", "report", "crate")
+ANALYSIS = ("collect", "tables", "figures", "notebook", "report", "crate")
 TINY: dict[str, Any] = {**SMALL, "tasks": {"ks": SMALL["tasks"]["ks"]}}
 """The same with one task."""
 
@@ -79,8 +79,13 @@ LATER: list[tuple[str, ...]] = [
         "results/small/report.html",
     ),
     ("crate", "--results", "results/small"),
+    (
+        "similarity",
+        *("--upstream", "fbank", "--corpus", "words"),
+        *("--out", "work/small/similarity/fbank.words.csv"),
+    ),
 ]
-"""Those of the rules after them."""
+"""Those of the rules after them, and of one that the small study does without."""
 
 
 class Site:

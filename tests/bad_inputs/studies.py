@@ -132,7 +132,19 @@ ROWS = {
     ),
     "a folder": Row("ssl_bench check --study audio", nothing, ("audio: no such study file",)),
     "a file that is not there": Row(
-        "ssl_bench check --study nowhere.yaml", nothing, ("nowhere.yaml: no such study file",)
+        "ssl_bench check --study studdy.yaml",
+        nothing,
+        ("studdy.yaml: no such study file; did you mean 'study.yaml'?",),
+    ),
+    "one in the folder of studies": Row(
+        "ssl_bench gpus --study config/studdy.yaml",
+        text("config/study.yaml", ""),
+        ("config/studdy.yaml: no such study file; did you mean 'config/study.yaml'?",),
+    ),
+    "a device that is not there, before anything runs": Row(
+        "ssl_bench gpus --study study.yaml",
+        keys(device="cuda"),
+        ("device: the study asks for cuda, found no GPU; use auto or cpu",),
     ),
     "JSON that is cut off": Row(
         "ssl_bench check --study s.json",

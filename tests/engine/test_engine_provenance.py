@@ -10,7 +10,7 @@ import torch
 
 import ssl_bench
 from analysis.collect import collect
-from ssl_bench import cells, provenance
+from ssl_bench import cells, provenance, spending
 from ssl_bench.study import save
 
 GIT = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
@@ -40,6 +40,7 @@ def test_a_cell_records_where_it_came_from(trained) -> None:
     assert hardware["memory_gb"] > 0.1
     assert hardware["processor"]
     assert found["energy_joules"] is None  # a CPU
+    assert found["starts"] == 1
     for run in found["runs"]:
         assert run["git_commit"] == provenance.commit()
         assert run["version"] == ssl_bench.__version__
@@ -57,7 +58,7 @@ def test_a_gpus_energy_is_recorded(ready, monkeypatch) -> None:
         def joules(self) -> float:
             return 12.5
 
-    monkeypatch.setattr(cells, "Meter", Meter)
+    monkeypatch.setattr(spending, "Meter", Meter)
     study = ready(tasks={"ks": {"kind": "ks", "corpus": "tones", "hidden": 8}})
     cells.sweep(study, "ks", "mini", "all")
     cells.run(study, "ks", "mini", "all")

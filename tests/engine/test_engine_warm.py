@@ -46,7 +46,8 @@ def ran(tmp_path_factory, repository):
 def test_streams_and_statuses_are_those_of_the_stage(ran):
     _, done = ran
     assert "small: 1 tasks × 1 upstreams, 1 cells × 1 seeds\n" in done.stdout
-    assert "error: no such.yaml: no such study file\n" in done.stderr
+    line = "error: no such.yaml: no such study file; did you mean 'study.yaml'? known: study.yaml\n"
+    assert line in done.stderr
     assert "ended with 2\n" in done.stdout
     assert done.returncode == 3  # the command's own
 

@@ -174,6 +174,32 @@ def test_states_on_a_disk_with_room_for_a_part(everything, site, disk) -> None:
 
 
 @pytest.mark.slow
+def test_a_notebook_on_a_disk_with_room_for_a_part(everything, site, disk) -> None:
+    """The kernel's own files lie elsewhere; the page follows the notebook."""
+    made = site(TINY, root=disk.folder / "site")
+    for stage in [*stages(TINY), LATER[0]]:
+        assert made.stage(*stage).returncode == 0
+    out, page = (f"results/small/notebooks/results.{ending}" for ending in ("ipynb", "html"))
+    stage = ("notebook", "--source", "notebooks/results.ipynb")
+    stage += ("--tables", "results/small/tables", "--out", out)
+    before = files(made)
+    with disk.room(1):
+        done = made.stage(*stage, "--page", page)
+    assert refused(done) == out
+    assert files(made) == before
+    assert made.stage(*stage, "--page", page).returncode == 0
+    size = (made.root / out).stat().st_size // PAGE
+    assert size + 8 < (made.root / page).stat().st_size // PAGE
+    for name in (out, page):
+        (made.root / name).unlink()
+    with disk.room(size + 8):
+        done = made.stage(*stage, "--page", page)
+    assert refused(done) == page
+    assert set(files(made)) == {*before, out}
+    assert made.stage(*stage, "--page", page).returncode == 0
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_disk_that_fills_up_under_snakemake(everything, site, smoke, disk, capsys) -> None:
     """Its own files, logs, too, lie on the disk: enlarged each time, until the study has room."""

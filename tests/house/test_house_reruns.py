@@ -6,6 +6,7 @@ the rules as they are.
 
 import copy
 import importlib.util
+import os
 import re
 import shutil
 from pathlib import Path
@@ -56,12 +57,12 @@ CELLS = {
 
 
 class Finished:
-    """A study that has run, in a folder with a copy of the code of its own."""
+    """A study that has run, in a folder with a copy of code and encoders of its own."""
 
     def __init__(self, folder: Path, repository: Path) -> None:
         self.folder, self.tool = folder, of_benchmark(repository)
         self.environment = self.tool.prepare(folder, STUDY)
-        for name in ("workflow", "analysis", "interfaces"):
+        for name in ("workflow", "analysis", "interfaces", "models"):
             (folder / name).unlink()
             skipped = shutil.ignore_patterns("__pycache__")
             shutil.copytree(repository / name, folder / name, ignore=skipped)
@@ -184,6 +185,23 @@ def test_an_upstream_reruns_its_features_and_cells(finished) -> None:
     plan = finished.plan(upstreams__two__untrained=True)
     features = {"upstream": {("two",)}, "features": {("two", "words"), ("two", "more")}}
     assert plan == {**features, **trained(where(upstream="two"))}
+
+
+def test_weights_replaced_in_place_rerun_what_was_made_of_them(finished) -> None:
+    features = {"upstream": {("two",)}, "features": {("two", "words"), ("two", "more")}}
+    for name, plan in {
+        "model.safetensors": {**features, **trained(where(upstream="two"))},
+        "README.md": {},
+    }.items():
+        path = finished.folder / "models" / "hubert-mini-25" / name
+        content, before = path.read_bytes(), path.stat()
+        path.write_bytes(content[:-1] + b"x")
+        try:
+            assert finished.plan() == plan, name
+        finally:
+            path.write_bytes(content)
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert finished.plan() == {}
 
 
 def test_a_corpus_reruns_its_features_and_cells(finished) -> None:

@@ -1,4 +1,4 @@
-"""The workflow is clean under Snakemake's own linter, and every rule says what it takes."""
+"""The workflow is clean under Snakemake's linter; rules and the catalog have what they need."""
 
 import re
 import subprocess
@@ -50,3 +50,46 @@ def test_snakemake_lint_finds_nothing_else(repository: Path) -> None:
     found = {line.strip()[2:] for line in said.splitlines() if line.startswith("    * ")}
     assert found, f"the linter's output is not understood: {said[:500]}"
     assert found == {ONE_ENVIRONMENT}
+
+
+def plan(repository: Path, folder: Path, *options: str) -> dict[str, int]:
+    """Return rule → number of jobs that the smoke study would run in an empty folder."""
+    for name in ("config", "models", "notebooks", "profiles"):
+        if not (folder / name).exists():
+            (folder / name).symlink_to(repository / name)
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--cores", "1"]
+    done = subprocess.run(
+        [*command, "--configfile", "config/smoke.yaml", *options],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    counts = re.findall(r"^(\w+) +(\d+)$", said.partition("Job stats:")[2], re.MULTILINE)
+    return {rule: int(count) for rule, count in counts}
+
+
+def test_the_catalogs_snakefile_does_what_the_other_does(repository, tmp_path) -> None:
+    """The workflow catalog passes a repository over whose workflow/ has no Snakefile."""
+    usual = plan(repository, tmp_path, "--snakefile", str(repository / "Snakefile"))
+    other = plan(repository, tmp_path, "--snakefile", str(repository / "workflow" / "Snakefile"))
+    assert usual.pop("all") == other.pop("study") == 1
+    assert usual["train"] == 5
+    assert usual == other
+
+
+def test_what_the_catalog_reads(repository) -> None:
+    """Its keys, as the catalog's own generator reads them."""
+    usage = yaml.safe_load((repository / ".snakemake-workflow-catalog.yml").read_text())["usage"]
+    assert set(usage) == {"mandatory-flags", "software-stack-deployment", "report"}
+    assert {type(value) for value in usage["mandatory-flags"].values()} == {str}
+    assert set(usage["mandatory-flags"]) == {"desc", "flags"}
+    assert usage["software-stack-deployment"] == dict.fromkeys(
+        ("conda", "apptainer", "apptainer+conda"), False
+    )  # none of the rules has an environment of its own
+    assert usage["report"] is True
+    assert (repository / "config" / "README.md").is_file()
+    text = (repository / "README.md").read_text().lower()
+    assert "snakemake" in text
+    assert "workflow" in text

@@ -300,3 +300,31 @@ def test_files_of_sharded_weights(tmp_path):
     shards = sorted(tmp_path.glob("*.safetensors"))
     assert len(shards) > 1
     assert list(load(tmp_path).files) == shards
+
+
+# ---- what is watched for changes
+
+
+def test_files_that_a_study_watches(folder, tmp_path):
+    (folder / "notes.json").write_text("{}")
+    weights, sizes = folder / "model.safetensors", folder / "config.json"
+    keys = {"kind": "transformers", "model": str(folder)}
+    assert ours.Config(**keys).inputs() == [sizes, weights]
+    assert ours.Config(**keys, untrained=True).inputs() == [sizes]
+    assert ours.Config(kind="transformers", model="facebook/hubert-base-ls960").inputs() == []
+    assert s3prl.Config(kind="s3prl", name="hubert_base").inputs() == []
+    local = tmp_path / "a {b}.pt"
+    local.write_bytes(b"")
+    entries = {
+        "folder": keys,
+        "local": {"kind": "s3prl", "name": "wavlm_local", "path": str(weights)},
+        "none": {"kind": "s3prl", "name": "wavlm_local", "path": str(tmp_path / "none.pt")},
+        "braces": {"kind": "s3prl", "name": "wavlm_local", "path": str(local)},
+    }
+    study = Study.model_construct(upstreams=entries)
+    assert {name: study.upstream_inputs(name) for name in entries} == {
+        "folder": [str(sizes), str(weights)],
+        "local": [str(weights)],
+        "none": [],
+        "braces": [],
+    }

@@ -3,11 +3,8 @@ import re
 import sys
 from pathlib import Path
 
-sys.path[:0] = [
-    str(Path(workflow.basedir) / "workflow"),
-    str(Path(workflow.basedir) / "interfaces"),
-    str(workflow.basedir),
-]
+ROOT = Path(str(workflow.current_basedir)).parents[1]
+sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "interfaces"), str(ROOT)]
 
 from analysis import captions, paper
 from ssl_bench import inventory

@@ -2,6 +2,8 @@
 
 
 rule upstream:
+    input:
+        lambda w: study.upstream_inputs(w.upstream),
     output:
         f"{W}/upstreams/{{upstream}}.json",
     log:

@@ -63,11 +63,20 @@ def plan(study: StudyFile) -> None:
 
 
 @app.command()
-def gpus() -> None:
-    """Print how many GPUs this machine offers."""
-    from ssl_bench.device import resolve, visible
+def gpus(
+    study: Annotated[
+        Path | None, typer.Option("--study", help="A study, whose key device counts.")
+    ] = None,
+) -> None:
+    """Print how many GPUs this machine offers, to a study; refuse one that needs what is missing.
 
-    print(len(visible()) if resolve("auto") == "cuda" else 0)
+    Only that key is looked at: the file may be one that goes on top of another study.
+    """
+    from ssl_bench.device import resolve, visible
+    from ssl_bench.study import read
+
+    wanted = "auto" if study is None else read(study).get("device", "auto")
+    print(len(visible()) if resolve(wanted) == "cuda" else 0)
 
 
 @app.command()

@@ -7,7 +7,6 @@ gained an interface, trains only the cells that are missing.
 
 import copy
 import json
-import time
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -22,7 +21,6 @@ from ssl_bench import enlarging
 from ssl_bench.checkpoints import Checkpoints, discard
 from ssl_bench.corpus import make_task
 from ssl_bench.device import demand_bf16, lease
-from ssl_bench.energy import Meter
 from ssl_bench.errors import StudyError
 from ssl_bench.evaluation import evaluate
 from ssl_bench.features import open_features
@@ -35,6 +33,7 @@ from ssl_bench.read_back import csv_of, json_of, parquet_of
 from ssl_bench.recipe import Training
 from ssl_bench.runs import Joined, Run, Runs
 from ssl_bench.sampling import evaluation_batches
+from ssl_bench.spending import Spending
 from ssl_bench.stamps import stamp
 from ssl_bench.stream import Stream, enlarged
 from ssl_bench.study import Cell, Study
@@ -125,11 +124,16 @@ def _sweep_cells(stream: Stream, runs: dict[str, list[Run]]) -> dict[str, pd.Dat
 
 
 def _train(
-    stream: Stream, stage: str, runs: dict[str, list[Run]], training: Training, chosen: Chosen
+    stream: Stream,
+    stage: str,
+    runs: dict[str, list[Run]],
+    training: Training,
+    chosen: Chosen,
+    spending: Spending | None = None,
 ) -> Iterator[list[Part]]:
     """Train all runs, those of several interfaces at once; yield what was trained together."""
     makers = {interface: _maker(stream, interface) for interface in runs}
-    kept = _checkpoints(stream, stage, list(runs), chosen, training.steps)
+    kept = _checkpoints(stream, stage, list(runs), chosen, training.steps, spending)
     stacked = [
         (interface, number, part)
         for interface, own in runs.items()
@@ -137,17 +141,15 @@ def _train(
     ]
     rounds = [stacked] if len(runs) > 1 else [[part] for part in stacked]
     for turn, those in enumerate(rounds):
-        began, earlier = time.monotonic(), kept.earlier
         groups = [_runs(stream, part, makers[interface], training) for interface, _, part in those]
         everybody = [run for _, _, part in those for run in part]
         with kept.keeper(turn, everybody) as keeper:
             trained = train(
                 groups, stream.task, stream.features, stream.rows, training, kept.label, keeper
             )
-        seconds = time.monotonic() - began + kept.earlier - earlier
         yield [
-            Part(interface, number, group, found, seconds * len(part) / len(everybody))
-            for (interface, number, part), group, found in zip(those, groups, trained, strict=True)
+            Part(interface, number, group, found)
+            for (interface, number, _), group, found in zip(those, groups, trained, strict=True)
         ]
 
 
@@ -186,29 +188,25 @@ def _train_cells(stream: Stream, folder: Path, runs: dict[str, list[Run]], chose
     Raises:
         StudyError: a run was lost; the cells of the other interfaces are written.
     """
-    meter = Meter(stream.device)
-    if stream.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(stream.device)
+    spending = Spending(stream.device)
     left = {name: Left(Cell(stream.task_name, stream.upstream, name)) for name in runs}
     lost = None
-    for turn in _train(stream, "train", runs, stream.training, chosen):
+    for turn in _train(stream, "train", runs, stream.training, chosen, spending):
         whole = [part for part in turn if not np.isnan(part.trained.dev).any()]
-        began = time.monotonic()
         tests = evaluate(
             [part.group for part in whole],
             *(stream.task, stream.features, stream.rows, "test", stream.training.scored_seconds),
         )
         for part, scored in zip(whole, tests, strict=True):
             left[part.interface].add(stream, part, scored.tables)
-            left[part.interface].seconds += (time.monotonic() - began) / len(whole)
         for part in turn:
             if part not in whole:
                 lost = lost or part
                 left.pop(part.interface, None)
-    joules, count = meter.joules(), sum(map(len, runs.values()))
+    spent, count = spending.now(), sum(map(len, runs.values()))
     for interface, own in left.items():
-        share = None if joules is None else joules * len(runs[interface]) / count
-        own.write(stream, folder / interface, chosen[interface], share)
+        share = len(runs[interface]) / count
+        own.write(stream, folder / interface, chosen[interface], spent, share)
     if lost:
         one = lost.group.runs[int(np.isnan(lost.trained.dev).argmax())]
         raise StudyError(
@@ -284,7 +282,12 @@ def _runs(stream: Stream, part: list[Run], make: Callable[[], Joined], training:
 
 
 def _checkpoints(
-    stream: Stream, stage: str, interfaces: list[str], chosen: Chosen, steps: int
+    stream: Stream,
+    stage: str,
+    interfaces: list[str],
+    chosen: Chosen,
+    steps: int,
+    spending: Spending | None,
 ) -> Checkpoints:
     """Return the checkpoints of what is trained together; they lie with the first interface."""
     cells = [Cell(stream.task_name, stream.upstream, interface) for interface in interfaces]
@@ -294,6 +297,7 @@ def _checkpoints(
         f"{stage} {stream.task_name} {stream.upstream} {' '.join(interfaces)}",
         stream.device,
         steps,
+        spending,
         stage=stage,
         cell=" ".join(stamps),
     )

@@ -5,7 +5,7 @@ and count, buffers, which runs are alive, the weights that are kept so far with 
 of losses, the history, and the states of torch's random generators, the CPU's and the GPU's. No
 training uses a number from those of Python or numpy; the sampler's follow from its seeds and the
 step. The training then ends in the same numbers, bit for bit, as one that was not disturbed,
-wherever two undisturbed ones do.
+wherever two undisturbed ones do. What it has spent so far (``spending.py``) is kept beside them.
 
 Recorded steps (``steps.py``) need nothing more. A replay reads seed and offset of the GPU's
 generator when it starts and moves the offset on by what its graph draws; recording sets the
@@ -38,11 +38,12 @@ import ssl_bench
 from ssl_bench.errors import StudyError
 from ssl_bench.progress import say
 from ssl_bench.runs import Run
+from ssl_bench.spending import Spending
 
 T = TypeVar("T")
 
 VARIABLE = "SSL_BENCH_CHECKPOINT_SECONDS"
-FORMAT = 2
+FORMAT = 3
 """Is raised with every change of what a checkpoint holds or of what it means."""
 STOPPED = 128 + signal.SIGTERM
 """Exit status of a training that was asked to end."""
@@ -80,16 +81,21 @@ class Checkpoints:
         label: names the training in lines to the log.
         device: the device of the training.
         steps: how many steps it takes.
+        spending: counts what the stage spends; None: nobody does.
         stamp: all that determines the runs, beside their number of steps, versions and device.
     """
 
     def __init__(
-        self, folder: Path, label: str, device: torch.device, steps: int, **stamp: Any
+        self,
+        folder: Path,
+        label: str,
+        device: torch.device,
+        steps: int,
+        spending: Spending | None = None,
+        **stamp: Any,
     ) -> None:
         self.folder, self.label, self.device, self.steps = folder, label, device, steps
-        self.every, self.began = interval(), time.monotonic()
-        self.earlier = 0.0
-        """Seconds that what was resumed so far had taken before."""
+        self.every, self.began, self.spending = interval(), time.monotonic(), spending
         self.stamp = {
             "format": FORMAT,
             **stamp,
@@ -117,8 +123,8 @@ class Keeper:
             **home.stamp,
             "runs": [[run.seed, run.learning_rate, run.layer] for run in runs],
         }
-        self.began = self.saved = time.monotonic()
-        self._wait, self._earlier, self._step = home.every, 0.0, 0
+        self.saved = time.monotonic()
+        self._wait, self._step = home.every, 0
         self._tensors: dict[str, Tensor] = {}
         self._history: list[dict] = []
         self._asked = self._warned = self._written = False
@@ -157,9 +163,9 @@ class Keeper:
         torch.set_rng_state(found["cpu"])
         if self.home.device.type == "cuda":
             torch.cuda.set_rng_state(found["cuda"], self.home.device)
-        self._step, self._earlier = found["step"], found["seconds"]
-        self.home.earlier += self._earlier
-        self._written = True
+        self._step, self._written = found["step"], True
+        if self.home.spending is not None:
+            self.home.spending.resume(found["spent"])
         say(f"{self.home.label}: goes on after step {self._step} of {self.home.steps}")
         return self._step
 
@@ -193,7 +199,7 @@ class Keeper:
         content = {
             "stamp": self.stamp,
             "step": self._step,
-            "seconds": self._earlier + began - self.began,
+            "spent": self.home.spending and self.home.spending.now()._asdict(),
             "history": self._history,
             "tensors": {
                 name: value.detach().cpu()

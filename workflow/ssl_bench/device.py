@@ -86,6 +86,20 @@ def lease(wanted: str) -> Iterator[torch.device]:
         yield torch.device("cuda", index)
 
 
+@contextmanager
+def hold(device: torch.device) -> Iterator[torch.device]:
+    """Hold a device that is chosen already until the block ends; wait in line while it is taken.
+
+    Raises:
+        StudyError: there is no place for the locks.
+    """
+    if device.type == "cpu":
+        yield device
+        return
+    with one_of([visible()[device.index or 0]], slots(), lambda: say(f"waiting for {device}")):
+        yield device
+
+
 def upload(values: Tensor, device: torch.device) -> Tensor:
     """Copy from the host without waiting for what the GPU still has to do."""
     if device.type != "cuda" or values.is_cuda:

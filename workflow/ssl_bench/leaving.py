@@ -13,8 +13,9 @@ from safetensors.torch import save_file
 import ssl_bench
 from ssl_bench.profiles import layer_profiles
 from ssl_bench.progress import say
-from ssl_bench.provenance import commit, hardware
+from ssl_bench.provenance import JOINED, hardware
 from ssl_bench.runs import Runs
+from ssl_bench.spending import Spent
 from ssl_bench.stamps import stamp
 from ssl_bench.stream import Stream, enlarged
 from ssl_bench.study import Cell
@@ -29,14 +30,13 @@ class Part(NamedTuple):
     number: int
     group: Runs
     trained: Trained
-    seconds: float
 
 
 class Left:
     """What a cell leaves, gathered part by part, then written whole or not at all."""
 
     def __init__(self, cell: Cell) -> None:
-        self.cell, self.seconds = cell, 0.0
+        self.cell = cell
         self._enlarged: Any = None
         self._rows: list[dict] = []
         self._scores: list[pd.DataFrame] = []
@@ -47,7 +47,6 @@ class Left:
     def add(self, stream: Stream, part: Part, tests: list[pd.DataFrame]) -> None:
         """Take what is kept of some trained runs and their scores on test."""
         group = part.group
-        self.seconds += part.seconds
         self._enlarged = enlarged(stream, group.skeleton.interface)
         self._rows += _result_rows(stream, self.cell, group, part.trained, tests)
         for one, score in zip(group.runs, tests, strict=True):
@@ -61,12 +60,15 @@ class Left:
         stream: Stream,
         place: Path,
         chosen: dict[int | None, float],
-        joules: float | None,
+        spent: Spent,
+        share: float,
     ) -> None:
-        """Write the cell's folder; ``joules`` is its runs' part of what the GPU took."""
-        study, cell = stream.study, self.cell
+        """Write the cell's folder; its runs have a ``share`` of what their stage has spent."""
+        study, cell, seconds = stream.study, self.cell, spent.seconds * share
         for row in self._rows:
-            row["seconds"] = round(self.seconds / len(self._rows), 3)
+            row["seconds"] = round(seconds / len(self._rows), 3)
+            row["peak_memory_mb"] = round(spent.peak / 2**20)
+            row["git_commit"] = JOINED.join(dict.fromkeys(spent.commits))
         frame = pd.concat(self._scores)
         frame["layer"] = frame["layer"].astype("Int64")
         history = pd.DataFrame(self._history).astype({"layer": "Int64"})
@@ -75,7 +77,8 @@ class Left:
             "config": json.loads(study.slice(*cell)),
             "versions": _versions(),
             "hardware": hardware(),
-            "energy_joules": joules,
+            "energy_joules": None if spent.joules is None else round(spent.joules * share, 3),
+            "starts": len(spent.commits),
             **({"enlarged": self._enlarged._asdict()} if self._enlarged else {}),
             "runs": self._rows,
         }
@@ -86,14 +89,13 @@ class Left:
             save_file(self._weights, partial / "weights.safetensors")
             (partial / "metrics.json").write_text(json.dumps(about, indent=1, default=str))
         label = f"train {cell.task} {cell.upstream} {cell.interface}"
-        say(f"{label}: {len(self._rows)} runs in {self.seconds:.0f} s")
+        say(f"{label}: {len(self._rows)} runs in {seconds:.0f} s")
 
 
 def _result_rows(
     stream: Stream, cell: Cell, group: Runs, trained: Trained, tests: list[pd.DataFrame]
 ) -> list[dict[str, Any]]:
     task, device, study = stream.task, stream.device, stream.study
-    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _resident()
     interface, head = group.skeleton.interface, group.skeleton.head
     size = sum(p.numel() for p in interface.parameters())
     return [
@@ -117,9 +119,9 @@ def _result_rows(
             "steps": stream.training.steps,
             "best_step": int(trained.best_step[r]),
             "seconds": 0.0,
-            "peak_memory_mb": round(peak / 2**20),
+            "peak_memory_mb": 0,
             "device": _device_name(device),
-            "git_commit": commit(),
+            "git_commit": "",
             "version": ssl_bench.__version__,
             "fingerprint": study.fingerprint(cell),
         }
@@ -142,10 +144,3 @@ def _versions() -> dict[str, str]:
 
 def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-
-
-def _resident() -> int:
-    """Peak resident memory of this process in bytes."""
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

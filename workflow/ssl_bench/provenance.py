@@ -7,6 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+JOINED = " + "
+"""Stands between the commits of a training that went on under another one."""
+
 
 @cache
 def commit() -> str:

@@ -180,6 +180,14 @@ class Study(Strict):
         """Return the upstream entry as its kind's ``Config``."""
         return _entry("upstreams", name, _without(self.upstreams[name], *UPSTREAMS_OWN))
 
+    def upstream_inputs(self, name: str) -> list[str]:
+        """List the local files of an upstream; those missing are told later.
+
+        Snakemake would take braces in a path for wildcards: such files are not watched.
+        """
+        listed = map(str, self.upstream_config(name).inputs())
+        return [file for file in listed if Path(file).is_file() and not set("{}") & set(file)]
+
     def fine_tune_of(self, upstream: str) -> FineTune | None:
         """Return how an upstream is fine-tuned; None: it is frozen."""
         entry = self.upstreams[upstream]
@@ -342,10 +350,19 @@ def load(path: str | Path) -> Study:
         StudyError: the file is missing, not YAML, has a key twice, an unknown key or name, or a
             wrong value.
     """
-    path = Path(path)
+    return parse(read(Path(path)), str(path))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a study file, unchecked.
+
+    Raises:
+        StudyError: the file is missing; see :func:`ssl_bench.documents.read_mapping`.
+    """
     if not path.is_file():
-        raise StudyError(f"{path}: no such study file")
-    return parse(read_mapping(path), str(path))
+        there = {*path.parent.glob("[!.]*.yaml"), *Path("config").glob("[!.]*.yaml")}
+        raise StudyError(f"{path}: no such study file; {suggest(str(path), map(str, there))}")
+    return read_mapping(path)
 
 
 def from_snakemake(

@@ -31,29 +31,31 @@ def _speech(options: argparse.Namespace) -> None:
 def _first(options: argparse.Namespace) -> None:
     from ssl_bench.pretrain import stages
 
-    stages.first(
-        read(options.config),
-        options.work,
-        stages.device(options.device),
-        minutes=options.minutes,
-        compiled=not options.eager,
-        log=_log,
-    )
+    with stages.leased(options.device) as device:
+        stages.first(
+            read(options.config),
+            options.work,
+            device,
+            minutes=options.minutes,
+            compiled=not options.eager,
+            log=_log,
+        )
 
 
 def _second(options: argparse.Namespace) -> None:
     from ssl_bench.pretrain import stages
 
-    stages.second(
-        read(options.config),
-        options.work,
-        options.out,
-        options.size,
-        stages.device(options.device),
-        minutes=options.minutes,
-        compiled=not options.eager,
-        log=_log,
-    )
+    with stages.leased(options.device) as device:
+        stages.second(
+            read(options.config),
+            options.work,
+            options.out,
+            options.size,
+            device,
+            minutes=options.minutes,
+            compiled=not options.eager,
+            log=_log,
+        )
 
 
 def _run(options: argparse.Namespace) -> None:

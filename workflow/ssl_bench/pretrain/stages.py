@@ -7,6 +7,7 @@ Below the work folder: ``clips.npy``, ``speech.json``; ``mfcc.npy``, ``pitch.npy
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssl_bench.device import hold, lease
 from ssl_bench.errors import StudyError, suggest
 from ssl_bench.pretrain import package
 from ssl_bench.pretrain.data import Clips, load_targets, save_targets
@@ -31,13 +33,11 @@ Log = Callable[[str], None]
 
 
 def device(name: str) -> torch.device:
-    """Return a device by name, ``auto`` being the first GPU, else the CPU.
+    """Return a device by name.
 
     Raises:
         StudyError: a GPU is asked for where there is none.
     """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         found = torch.device(name)
     except RuntimeError as error:
@@ -50,6 +50,17 @@ def device(name: str) -> torch.device:
         found = torch.device("cuda", found.index or 0)
         torch.cuda.set_device(found)
     return found
+
+
+@contextmanager
+def leased(name: str) -> Iterator[torch.device]:
+    """Hold a device by name, or with ``auto`` whichever GPU is free, else the CPU.
+
+    Raises:
+        StudyError: see :func:`device`; there is no place for the locks.
+    """
+    with lease(name) if name == "auto" else hold(device(name)) as found:
+        yield found
 
 
 def first(

@@ -26,6 +26,9 @@ WEIGHTS = (
 """Where transformers looks for weights, first come first."""
 
 
+CONFIGURATIONS = ("config.json", "preprocessor_config.json")
+
+
 class HuggingFaceConfig(UpstreamConfig):
     """Keys of every upstream that is a model of transformers."""
 
@@ -37,6 +40,11 @@ class HuggingFaceConfig(UpstreamConfig):
     """Random weights in the same architecture: a baseline."""
     seed: int = 0
     """Seed of the random weights."""
+
+    def inputs(self) -> list[Path]:
+        """See :meth:`UpstreamConfig.inputs`: of a folder, none of the hub's cache."""
+        wanted = CONFIGURATIONS if self.untrained else (*CONFIGURATIONS, "*.safetensors", "*.bin")
+        return sorted(path for name in wanted for path in Path(self.model).glob(name))
 
     @property
     def source(self) -> dict[str, str]:

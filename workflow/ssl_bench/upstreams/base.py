@@ -32,6 +32,10 @@ class UpstreamConfig(Strict):
 
     kind: str
 
+    def inputs(self) -> list[Path]:
+        """List the local files that it is read from: a change of one makes its states anew."""
+        return []
+
 
 class Parts(NamedTuple):
     """What fine-tuning has to know of an encoder."""

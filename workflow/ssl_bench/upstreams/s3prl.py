@@ -52,6 +52,10 @@ class Config(UpstreamConfig):
     trust_checkpoint: bool = False
     """Unpickle whatever the checkpoint holds, which can run any code; see docs/upstreams.md."""
 
+    def inputs(self) -> list[Path]:
+        """See :meth:`UpstreamConfig.inputs`."""
+        return [Path(self.path)] if self.path else []
+
 
 class S3PRLUpstream(Upstream):
     """An s3prl expert. Only waveforms of equal length go through it together.
