@@ -60,8 +60,12 @@ def tests(tables: Tables) -> str:
     return f"Test utterances (SV: trials): {sizes}.{averaged(tables)}"
 
 
+def _one_seed(tables: Tables) -> bool:
+    return bool(tables.cells.groupby(["task", "upstream", "interface"]).size().max() < 2)
+
+
 def _interval(tables: Tables) -> str:
-    one = tables.cells.groupby(["task", "upstream", "interface"]).size().max() < 2
+    one = _one_seed(tables)
     return "no interval, as there is one seed" if one else "bars are 95 % t intervals over seeds"
 
 
@@ -95,11 +99,12 @@ def _rank(tables: Tables, _: str) -> str:
     if result is None:
         return "Too few interfaces, tasks or upstreams to rank."
     return (
-        f"Mean rank of {len(result.mean)} interfaces over n = {result.blocks} pairs of task and "
-        "upstream (baseline upstreams left out), by mean test error over seeds. Bars are ± half of "
-        f"Nemenyi's critical difference ({result.critical_difference:.2f}): two interfaces differ "
-        "at the 5 % level where their bars do not overlap; grey: overlaps the best. Friedman test "
-        f"p {_p(result.friedman_p)}. Pairs that share a task or an upstream are not independent."
+        f"Mean rank of {len(result.mean)} interfaces over the n = {result.blocks} pairs of task "
+        "and upstream that have all of them (baseline upstreams left out), by mean test error over "
+        "seeds. Bars are ± half of Nemenyi's critical difference "
+        f"({result.critical_difference:.2f}): two interfaces differ at the 5 % level where their "
+        "bars do not overlap; grey: overlaps the best. Friedman test p "
+        f"{_p(result.friedman_p)}. Pairs that share a task or an upstream are not independent."
         f"{averaged(tables)}"
     )
 
@@ -114,19 +119,20 @@ def _parameters(tables: Tables, _: str) -> str:
 
 
 def _weights(tables: Tables, _: str) -> str:
+    from analysis.figures.layer_weights import shown
+
     frame = tables.layer_profile
     if frame is None:
         return "No layer profile in this study."
     kinds = frame.groupby("interface")["kind"].agg(lambda values: ", ".join(sorted(set(values))))
-    shown = "; ".join(
-        f"{style.interface_name(name)}: {kinds[name]}"
-        for name in style.ordered(kinds.index, style.INTERFACES)
-    )
+    drawn = shown(tables)
+    told = "; ".join(f"{style.interface_name(name)}: {kinds[name]}" for name in drawn)
+    others = " Other interfaces are in layer_profile.csv." if len(kinds) > len(drawn) else ""
     return (
         "Share of each layer as a multiple of 1/L, the share that all L layers would have if they "
         "counted alike (1 is average), corrected for the norm of the layer's "
         f"states, mean over {frame['seed'].nunique()} seeds. What a share is differs by interface "
-        f"({shown}); only rows of the same kind compare in size.{averaged(tables)}"
+        f"({told}); only rows of the same kind compare in size.{others}{averaged(tables)}"
     )
 
 
@@ -178,10 +184,13 @@ def _curves(tables: Tables, upstream: str) -> str:
 
 
 def _comparison(tables: Tables, _: str) -> str:
+    one = _one_seed(tables)
+    values = "one seed" if one else "mean ± half of the 95 % t interval over seeds"
+    variance = "" if one else ", with the variance over seeds"
     return (
-        f"Test values in percent: mean ± half of the 95 % t interval over seeds ({seeds(tables)}). "
+        f"Test values in percent: {values} ({seeds(tables)}). "
         "Bold: best of an upstream and task. †: not significantly worse than the best (paired "
-        "bootstrap over speakers, with the variance over seeds, Holm-corrected, 5 %). "
+        f"bootstrap over speakers{variance}, Holm-corrected, 5 %). "
         f"{tests(tables)}"
     )
 

@@ -2,12 +2,13 @@
 
     python benchmarks/encoding.py --shape base large --seconds 8
     python benchmarks/encoding.py --shape base large --librispeech
+    python benchmarks/encoding.py --shape base large --family wavlm
 
-Random weights in the shapes of HuBERT Base and Large, waveforms of noise, batches of 800 s, states
-layer-normed and in bf16 as the features stage keeps them. In turn: transformers under bf16 autocast
-(``Upstream.packed``), which is how families are encoded that ``_packed.py`` does not know, and what
-the features stage takes. Errors are of each state beside its length, on 16 utterances,
-against fp32 without TF32. ``--csv`` adds the speed to a table that
+Random weights in the shapes of HuBERT (or WavLM) Base and Large, waveforms of noise, batches of
+800 s, states layer-normed and in bf16 as the features stage keeps them. In turn: transformers under
+bf16 autocast (``Upstream.packed``), which is how families are encoded that ``_packed.py`` does not
+know, and what the features stage takes. Errors are of each state beside its length, on 16
+utterances, against fp32 without TF32. ``--csv`` adds the speed to a table that
 ``workflow/ssl_bench/planning/throughput.csv`` can be.
 """
 
@@ -29,6 +30,10 @@ import ssl_bench
 from ssl_bench.upstreams.base import SAMPLE_RATE, Upstream
 from ssl_bench.upstreams.transformers import TransformersUpstream
 
+FAMILIES = {
+    "hubert": (transformers.HubertConfig, transformers.HubertModel),
+    "wavlm": (transformers.WavLMConfig, transformers.WavLMModel),
+}
 STORED = True, torch.bfloat16
 """How the stream of features has states: layer-normed, in bf16."""
 BATCH_SECONDS = {"cuda": 800, "cpu": 40}
@@ -83,11 +88,14 @@ def main() -> None:
     """Print both ways for each shape."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shape", nargs="+", choices=[*SHAPES, "tiny"], default=list(SHAPES))
+    parser.add_argument("--family", choices=FAMILIES, default="hubert")
     parser.add_argument("--seconds", type=float, default=8.0, help="of an utterance")
     parser.add_argument("--librispeech", action="store_true", help="LibriSpeech's lengths instead")
     parser.add_argument("--batches", type=int, default=5)
     parser.add_argument("--csv", type=Path, help="table to add the features stage's speed to")
     arguments = parser.parse_args()
+    if arguments.csv and arguments.family != "hubert":
+        parser.error("--csv: the table has one speed for each shape, that of hubert")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     name = hardware(device)
     print(f"{name}, torch {torch.__version__}, ssl_bench {ssl_bench.__version__}")
@@ -95,9 +103,10 @@ def main() -> None:
     option = "--librispeech" if arguments.librispeech else f"--seconds {arguments.seconds:g}"
     for shape in arguments.shape:
         torch.manual_seed(0)
-        config = transformers.HubertConfig(**{**SHAPES, "tiny": TINY}[shape])
-        model = transformers.HubertModel(config)
+        configuration, family = FAMILIES[arguments.family]
+        model = family(configuration(**{**SHAPES, "tiny": TINY}[shape]))
         encoder = TransformersUpstream(model, normalize=False).to(device)
+        label = f"{arguments.family} {shape}"
         layers, dim = encoder.probe()
         waves = utterances(seconds, BATCH_SECONDS[device.type], device)
         few = waves[:: max(1, len(waves) // 16)][:16]
@@ -110,7 +119,7 @@ def main() -> None:
             speed = times_real_time(encode, waves, arguments.batches)
             most, mean = errors(encode, exact, few)
             print(
-                f"{shape}, {len(waves)} utterances, {way}: {speed:.0f} times real time, "
+                f"{label}, {len(waves)} utterances, {way}: {speed:.0f} times real time, "
                 f"relative error at most {most:.4f}, mean {mean:.4f}",
                 flush=True,
             )

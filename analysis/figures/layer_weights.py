@@ -14,6 +14,13 @@ INTERFACES = ("weighted_sum", "concat", "hconv", "cls_pooling")
 """Drawn by default: one of each family, so that the rows stay readable."""
 
 
+def shown(tables: Tables, interfaces: Sequence[str] | None = None) -> list[str]:
+    """List the interfaces that are drawn: those asked for, or one of each family."""
+    held = () if tables.layer_profile is None else set(tables.layer_profile["interface"])
+    found = [name for name in tables.interfaces if name in held]
+    return [name for name in interfaces or INTERFACES if name in found] or found[:4]
+
+
 def draw(
     tables: Tables, figure: Figure | None = None, interfaces: Sequence[str] | None = None
 ) -> Figure:
@@ -21,16 +28,15 @@ def draw(
     frame = tables.layer_profile
     if frame is None:
         raise Absent("Needs layer profiles (layer_profile.csv), which trained interfaces leave.")
-    found = [name for name in tables.interfaces if name in set(frame["interface"])]
-    shown = [name for name in interfaces or INTERFACES if name in found] or found[:4]
+    drawn = shown(tables, interfaces)
     layers = frame.groupby("upstream")["layer"].max() + 1
     upstreams = [u for u in tables.upstreams if layers.get(u, 1) > 1]
     if not upstreams:
         raise Absent("Needs an upstream with more than one state: study key “upstreams”.")
     tasks = [task for task in tables.tasks if task in set(frame["task"])]
     held = set(zip(frame["interface"], frame["task"], strict=True))
-    rows = [(interface, task) for interface in shown for task in tasks if (interface, task) in held]
-    sizes = [sum(row[0] == interface for row in rows) for interface in shown]
+    rows = [(interface, task) for interface in drawn for task in tasks if (interface, task) in held]
+    sizes = [sum(row[0] == interface for row in rows) for interface in drawn]
     starts = np.cumsum([0, *sizes])
     mean = frame.groupby(["upstream", "interface", "task", "layer"])["share"].mean()
     figure = figure or canvas(max(2.2, 0.175 * len(rows) + 1.1))
@@ -68,7 +74,7 @@ def draw(
     grid[0].set_yticks(
         np.arange(len(rows)) + 0.5, [style.task_name(task) for _, task in rows], rotation=0
     )
-    for number, interface in enumerate(shown):
+    for number, interface in enumerate(drawn):
         grid[0].annotate(
             style.interface_name(interface).replace(" + ", " +\n"),
             (0, (starts[number] + starts[number + 1]) / 2),

@@ -2,6 +2,7 @@
 
 import inspect
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,34 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, contiguous_format
 
 from SSL_Interface.errors import InterfaceError
+from SSL_Interface.registry import one_of
 from SSL_Interface.sharing import CONFIG, WEIGHTS, Shareable, describe
 
 CARD = "README.md"
+
+
+def _options(call: Callable[..., Any], *ours: str) -> list[str]:
+    """List the keywords of a call of huggingface_hub, without those that are set here."""
+    parameters = inspect.signature(call).parameters.values()
+    keywords = [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    return [name for name in keywords if name not in ours]
+
+
+OPTIONS = {
+    "from_pretrained": _options(hf_hub_download, "dry_run"),
+    "push_to_hub": _options(ModelHubMixin.push_to_hub, "config"),
+}
+
+
+def check_options(method: str, options: dict[str, Any]) -> None:
+    """Check that huggingface_hub has such options.
+
+    Raises:
+        InterfaceError: one is unknown.
+    """
+    for option in options:
+        if option not in OPTIONS[method]:
+            raise InterfaceError(f"{method}: option", one_of(option, OPTIONS[method]), repr(option))
 
 
 def save(interface: Shareable, folder: Path) -> None:
@@ -33,6 +59,7 @@ def save(interface: Shareable, folder: Path) -> None:
 
 def push(interface: Shareable, repo_id: str, **options: Any) -> str:
     """Upload the files in one commit and return its address."""
+    check_options("push_to_hub", options)
     return _Hub(interface).push_to_hub(repo_id, config=describe(interface), **options)
 
 

@@ -16,6 +16,7 @@ from SSL_Interface.sharing import Shareable
 from SSL_Interface.working import casts, frames_axis, no_autocast
 
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+FLOATS = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
 
 States = Tensor | Sequence[Tensor]
 """Hidden states: (L, B, T, D), or L tensors (B, T, D)."""
@@ -94,7 +95,7 @@ class Interface(Shareable):
             states: (L, B, T, D), or a sequence of L tensors (B, T, D).
             lengths: (B,) integers, valid frames of each utterance; None takes all T as valid.
                 Their values are checked, so keep them on the CPU: elsewhere this waits for the
-                device.
+                device. Under ``vmap`` and in compiled or exported programs they are not.
 
         Returns:
             (B, T, output_dim), zero from each utterance's length on. What the states hold there has
@@ -268,11 +269,11 @@ class Interface(Shareable):
         if not isinstance(states, Tensor):
             self._check_list(states)
             return self._stack(states)
+        self._check_kind(states)
         if states.ndim != 4 or states.shape[0] != self.num_layers or states.shape[-1] != self.dim:
             raise self.error(
                 "states", f"({self.num_layers}, B, T, {self.dim})", tuple(states.shape)
             )
-        self._check_dtype(states)
         step = self.layers[1] - self.layers[0] if len(self.layers) > 1 else 1
         if step > 0 and self.layers == tuple(range(self.layers[0], self.layers[-1] + 1, step)):
             return states[self.layers[0] : self.layers[-1] + 1 : step]
@@ -281,16 +282,20 @@ class Interface(Shareable):
     def _check_list(self, states: Sequence[Tensor]) -> None:
         if not isinstance(states, Sequence) or not all(isinstance(s, Tensor) for s in states):
             raise self.error("states", "a tensor or a list of tensors", type(states).__name__)
+        for state in states:
+            self._check_kind(state)
+        # Compared, not put into a set: sizes that torch.export leaves open have no hash.
         shapes = [tuple(state.shape) for state in states]
-        fits = len(shapes) == self.num_layers and len(set(shapes)) == 1
+        fits = len(shapes) == self.num_layers and all(shape == shapes[0] for shape in shapes)
         if not fits or len(shapes[0]) != 3 or shapes[0][-1] != self.dim:
             raise self.error(
                 "states",
                 f"{self.num_layers} tensors of one shape (B, T, {self.dim})",
                 f"{len(shapes)} of {', '.join(map(str, sorted(set(shapes)))) or 'nothing'}",
             )
-        for state in states:
-            self._check_dtype(state)
+        if any(state.device != states[0].device for state in states):
+            found = ", ".join(sorted({str(state.device) for state in states}))
+            raise self.error("states", "tensors on one device", found)
 
     def _stack(self, states: States) -> Tensor:
         """Copy the selected layers into one (N, B, T, D); a single one is not copied."""
@@ -301,13 +306,19 @@ class Interface(Shareable):
             return torch.stack(chosen, 2).movedim(2, 0)
         return torch.stack(chosen)
 
-    def _check_dtype(self, states: Tensor) -> None:
-        if not states.is_floating_point():
-            raise self.error("states", "floating point", states.dtype)
+    def _check_kind(self, states: Tensor) -> None:
+        # Before anything asks for a shape, which a nested tensor does not have.
+        if states.is_nested or states.layout != torch.strided:
+            found = "a nested tensor" if states.is_nested else states.layout
+            raise self.error("states", "a dense tensor", found)
+        if states.dtype not in FLOATS:
+            raise self.error("states", "floating point of 16, 32 or 64 bits", states.dtype)
 
     def _check_lengths(self, lengths: Tensor, batch: int, time: int) -> None:
         if not isinstance(lengths, Tensor):
             raise self.error("lengths", f"a tensor of integers ({batch},)", repr(lengths))
+        if lengths.layout != torch.strided:
+            raise self.error("lengths", "a dense tensor", lengths.layout)
         if lengths.shape != (batch,) or lengths.dtype not in INTEGERS:
             raise self.error(
                 "lengths", f"integers ({batch},)", f"{lengths.dtype} {tuple(lengths.shape)}"

@@ -12,10 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from SSL_Interface.working import side_by_side, sum_type, traced, vmapped, working_type
-
-SMALL = 50_000
-"""Values of a layer below which calls cost more time than the memory that they save."""
+from SSL_Interface.working import side_by_side, small, sum_type, traced, vmapped, working_type
 
 
 def statistics(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -24,7 +21,7 @@ def statistics(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     What else reads the values should read those that are returned: then all their gradients arrive
     here, and are added in one pass.
     """
-    if traced() or _small(values):
+    if traced() or small(values):
         return plain_statistics(values)
     same, mean, largest, *_ = _Statistics.apply(values)
     return same, mean, largest
@@ -37,7 +34,7 @@ def plain_statistics(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def gated_maximum(gates: Tensor, values: Tensor) -> Tensor:
     """Largest gated value over layers: gates (N, …), values (N, …, C) of one type → (…, C)."""
-    if traced() or _small(values):
+    if traced() or small(values):
         return plain_maximum(gates, values)
     return _GatedMaximum.apply(gates, values)
 
@@ -57,7 +54,7 @@ def gated_sum(gates: Tensor, states: Tensor) -> Tensor:
     Returns:
         (B, T, D), in the states' type.
     """
-    if traced() or _small(states):
+    if traced() or small(states):
         return plain_sum(gates, states)
     return _GatedSum.apply(gates, states)
 
@@ -78,7 +75,7 @@ def gated_rows(gates: Tensor, states: Tensor) -> Tensor:
     Returns:
         (B, T, N·D), under autocast in its type.
     """
-    if traced() or _small(states):
+    if traced() or small(states):
         return plain_rows(gates, states)
     return _GatedRows.apply(gates, states)
 
@@ -86,10 +83,6 @@ def gated_rows(gates: Tensor, states: Tensor) -> Tensor:
 def plain_rows(gates: Tensor, states: Tensor) -> Tensor:
     """``gated_rows`` gated, then copied."""
     return side_by_side(gates.T.to(states.dtype)[..., None, None] * states)
-
-
-def _small(layers: Tensor) -> bool:
-    return layers[0].numel() < SMALL
 
 
 class _Statistics(torch.autograd.Function):

@@ -14,11 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from SSL_Interface import fusing
 from SSL_Interface.fusing import kernels_for
 from SSL_Interface.working import (
     accumulate,
     frames_axis,
     no_autocast,
+    small,
     sum_type,
     traced,
     vmapped,
@@ -32,7 +34,17 @@ def softmax_sum(logits: Tensor, states: Tensor) -> Tensor:
     Forward and backward read the states once each; on a GPU by the kernels of ``kernels``, where
     they run. Autocast changes nothing, as with torch's sums.
     """
-    return plain_softmax_sum(logits, states) if traced() else _SoftmaxSum.apply(logits, states)
+    if traced() or not _written_out(states):
+        return plain_softmax_sum(logits, states)
+    return _SoftmaxSum.apply(logits, states)
+
+
+def _written_out(states: Tensor) -> bool:
+    """Whether to sum by ``_SoftmaxSum``.
+
+    Off a GPU torch's own product reads states that lie layer by layer as often, in fewer calls.
+    """
+    return states.device.type in fusing.DEVICES or frames_axis(states) != 0
 
 
 def plain_softmax_sum(logits: Tensor, states: Tensor) -> Tensor:
@@ -42,7 +54,8 @@ def plain_softmax_sum(logits: Tensor, states: Tensor) -> Tensor:
 
 def plain_sum(weights: Tensor, states: Tensor) -> Tensor:
     """Sum states (N, B, T, D) with weights (N,), as one product."""
-    return (weights.to(states.dtype) @ states.flatten(1)).unflatten(0, states.shape[1:])
+    with no_autocast(states):
+        return (weights.to(states.dtype) @ states.flatten(1)).unflatten(0, states.shape[1:])
 
 
 def layer_products(states: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -57,14 +70,15 @@ def layer_products(states: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     Returns:
         (B, T, C), under autocast in its type.
     """
-    if traced():
+    if traced() or (small(states) and not states.is_cuda):
         return plain_products(states, weight, bias)
     return _LayerProducts.apply(states, weight, bias)
 
 
 def plain_products(states: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """``layer_products`` as one linear map of the concatenated states."""
-    return F.linear(states.movedim(0, -2).flatten(-2), weight, bias)
+    dtype = working_type(states)
+    return F.linear(states.movedim(0, -2).flatten(-2), weight.to(dtype), bias.to(dtype))
 
 
 class _SoftmaxSum(torch.autograd.Function):
@@ -174,8 +188,6 @@ def _backward_logits(logits: Tensor, states: Tensor, gradient: Tensor) -> Tensor
 
 def _dots(states: Tensor, gradient: Tensor) -> Tensor:
     """Dot product of every state with one tensor: (N, B, T, D), (B, T, D) → (N,)."""
-    if not states.is_cuda and not frames_axis(states):
-        return states.flatten(1) @ gradient.reshape(-1)
     # One product a frame, then a sum: a single product has N results only, too few to be spread
     # over a GPU.
     frames = states.movedim(0, -2).flatten(0, 1)

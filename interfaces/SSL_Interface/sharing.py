@@ -82,7 +82,8 @@ class Shareable(nn.Module):
                 ``token``, ``branch`` or ``commit_message``.
 
         Raises:
-            InterfaceError: a package is missing. What the hub refuses is huggingface_hub's error.
+            InterfaceError: a package is missing, or an option unknown. What the hub refuses is
+                huggingface_hub's error.
         """
         return _hub().push(self, repo_id, **options)
 
@@ -97,12 +98,13 @@ class Shareable(nn.Module):
         Args:
             source: a folder, or a hub id such as ``owner/name``.
             options: for a hub id, those of ``huggingface_hub.hf_hub_download``, such as
-                ``revision``, ``token``, ``cache_dir`` or ``local_files_only``.
+                ``revision``, ``token``, ``cache_dir`` or ``local_files_only``. A folder needs none.
 
         Raises:
             InterfaceError: a file is missing or not what it should be, the interface is unknown or
                 not of this class, or options or tensors do not fit.
         """
+        _hub().check_options("from_pretrained", options)
         config, weights = _files(source, options)
         described = _described(config)
         kind = _kind(cls, described["interface"])

@@ -38,7 +38,8 @@ def window_products(rows: Tensor, weight: Tensor, bias: Tensor, windows: Windows
 
 def plain_windows(rows: Tensor, weight: Tensor, bias: Tensor, windows: Windows) -> Tensor:
     """``window_products`` as linear maps, concatenated."""
-    dim, taps = weight.shape[1], weight.transpose(1, 2).flatten(1)
+    dtype, dim = working_type(rows), weight.shape[1]
+    taps, bias = weight.transpose(1, 2).flatten(1).to(dtype), bias.to(dtype)
     outputs = [
         F.linear(rows[..., _span(dim, first, last)], taps[:, _span(dim, first, last, start)], bias)
         for first, last, start in windows

@@ -7,6 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+SMALL = 50_000
+"""Values of a layer below which calls cost more time than the memory that they save."""
+
+
+def small(layers: Tensor) -> bool:
+    """Whether layers (N, …) are so small that torch's own few calls are the fastest."""
+    return layers[0].numel() < SMALL
+
 
 def frames_axis(states: Tensor) -> int:
     """Where to move the first axis of states (N, B, T, D) so that they are in memory's order.
@@ -58,7 +66,9 @@ def sum_type(dtype: torch.dtype) -> torch.dtype:
 def no_autocast(tensor: Tensor) -> AbstractContextManager:
     """Leave autocast, for code that has chosen its types."""
     device = tensor.device.type
-    return nullcontext() if device == "meta" else torch.autocast(device, enabled=False)
+    if device == "meta" or not torch.is_autocast_enabled(device):
+        return nullcontext()
+    return torch.autocast(device, enabled=False)
 
 
 def accumulate(total: Tensor, left: Tensor, right: Tensor) -> None:

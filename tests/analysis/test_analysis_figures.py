@@ -14,7 +14,7 @@ from figure_texts import overlapping, texts
 from PIL import Image
 from typer.testing import CliRunner
 
-from analysis import captions, explore, figures
+from analysis import captions, explore, figures, style
 from analysis.__main__ import app, main
 from analysis.evidence import Evidence
 from analysis.figures.canvas import shape
@@ -85,6 +85,22 @@ def test_captions_say_n(small, full):
     assert "n = 2 seeds a cell" in captions.caption("interface_comparison", small)
     assert "PR 120" in captions.caption("interface_comparison", small)
     assert "SV 360" in captions.caption("comparison", small)
+
+
+def test_the_caption_of_the_layers_weights_names_what_is_drawn(full):
+    told = captions.caption("layer_weights", full)
+    figure = figures.draw("layer_weights", full)
+    drawn = {text.get_text().replace("\n", " ") for text in figure.axes[0].texts}
+    assert drawn
+    everything = set(full.layer_profile["interface"])
+    for name in map(style.interface_name, everything):
+        assert (f"{name}: " in told) == (name in drawn), name
+    assert len(drawn) < len(everything)
+    assert "Other interfaces are in layer_profile.csv" in told
+
+
+def test_the_caption_of_ranks_says_that_pairs_may_be_left_out(full):
+    assert "that have all of them" in captions.caption("rank_summary", full)
 
 
 def test_unknown_names_are_one_line(small):

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import claims, comparison, style
+from analysis import captions, claims, comparison, style
 from analysis.evidence import Evidence
 from analysis.statistics import holm, mean_interval
 from analysis.tables import checked, load
@@ -161,6 +161,10 @@ def test_one_seed_has_no_plus_minus(fake):
     tables = checked(fake(seeds=1, size=60, tasks=("pr",)))
     text = comparison.markdown(comparison.compare(tables, Evidence(tables, 200)))
     assert "±" not in text
+    told = captions.caption("comparison", tables)
+    assert "one seed (n = 1 seed a cell)" in told
+    assert "interval" not in told
+    assert "variance" not in told
 
 
 def test_scores_that_do_not_fit_the_results_are_refused(small_frames):

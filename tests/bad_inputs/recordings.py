@@ -171,7 +171,8 @@ AUDIO = {
     "no samples": audio(samples(lambda: np.zeros(0)), "row 11", "empty recording (0 samples)"),
     "not audio": audio(text(SPOILT, "not audio"), "row 11", "not readable as audio"),
     "cut off within its header": audio(cut(SPOILT, 0.002), "row 11", "not readable as audio"),
-    "cut off": Row(CORPUS, lambda: _flac(0.5), ("audio/cut",)),
+    "cut off": audio(_cut_off, "row 11", "truncated: 64,080 bytes expected, 32,040 found"),
+    "FLAC that is cut off": Row(CORPUS, lambda: _flac(0.5), ("audio/cut",)),
     "NaN": Row(CORPUS, _with(np.nan), ("audio/test-1", "not finite numbers (NaN or infinity)")),
     "infinity": Row(CORPUS, _with(np.inf), ("audio/test-1", "not finite numbers")),
     "10 ms": audio(
@@ -188,6 +189,14 @@ AUDIO = {
 }
 
 
+def _misspelt_and_cut_off() -> None:
+    """A column by another name, and a recording that only decoding finds to be cut off."""
+    _flac(0.5)
+    listed = rows()
+    listed[9]["path"] = "audio/cut.flac"
+    write_list([{"keywords" if k == "keyword" else k: v for k, v in r.items()} for r in listed])
+
+
 def task(spoil, *parts: str, **entry: object) -> Row:
     """Return the row of a task, ks unless an entry is given, that labels do not fit."""
     made = both(keys(tasks={"t": {"corpus": "tones", **entry}}), spoil) if entry else spoil
@@ -198,6 +207,9 @@ TRIALS = "audio/test-0 audio/test-1"
 LABELS = {
     "a column that is not there": task(
         column("keyword", "keywords"), "no column 'keyword'; did you mean 'keywords'?"
+    ),
+    "the same, told before recordings are read": task(
+        _misspelt_and_cut_off, "no column 'keyword'; did you mean 'keywords'?"
     ),
     "a label missing": task(cell(4, keyword=""), "1 of 12 utterances have no 'keyword'", "train-2"),
     "a label of test alone": task(

@@ -33,7 +33,15 @@ ROWS = {
     "unknown key of a task": row({"tasks__ks__coprus": "x"}, "tasks.ks", "'coprus'", "'corpus'?"),
     "key missing": row({"tasks": ...}, "missing key 'tasks'"),
     "kind missing": row({"tasks__ks__kind": ...}, "tasks.ks: missing key 'kind'; known: asr"),
-    "unknown kind": row({"tasks__ks__kind": "kss"}, "unknown kind 'kss'; did you mean 'ks'?"),
+    "unknown kind": row(
+        {"tasks__ks__kind": "kss"}, "tasks.ks: unknown kind 'kss'; did you mean 'ks'?"
+    ),
+    "unknown kind of a corpus": row(
+        {"corpora__tones__kind": "manifests"}, "corpora.tones: unknown kind", "'manifest'?"
+    ),
+    "unknown kind of an upstream": row(
+        {"upstreams__mini__kind": "transformer"}, "upstreams.mini: unknown", "'transformers'?"
+    ),
     "unknown corpus": row({"tasks__ks__corpus": "tone"}, "tasks.ks.corpus", "'tone'", "'tones'?"),
     "unknown interface": row({"interfaces": {"meen": {}}}, "interfaces.meen", "'mean'?"),
     "wrong type": row({"training__steps": "many"}, "training.steps", "integer", "found 'many'"),

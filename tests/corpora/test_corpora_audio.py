@@ -99,6 +99,28 @@ def test_a_truncated_file_is_told(tmp_path):
         audio.load(tmp_path / "cut.flac")
 
 
+@pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT"])
+def test_a_truncated_wave_is_told_by_its_header_and_when_it_is_read(tmp_path, subtype):
+    path = tmp_path / "cut.wav"
+    soundfile.write(path, np.zeros(32_000), 16_000, subtype=subtype)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    expected = f"truncated: {len(whole):,} bytes expected, {len(whole) // 2:,} found"
+    for read in (audio.header, audio.load):
+        with pytest.raises(StudyError) as raised:
+            read(path)
+        assert str(raised.value) == f"{path}: {expected}"
+
+
+@pytest.mark.parametrize("said", [0, 32_036 + 44, 0x7FFFF024, 0xFFFFFFFF])
+def test_a_wave_whose_length_was_not_known_is_read_to_its_end(tmp_path, said):
+    path = tmp_path / "piped.wav"
+    soundfile.write(path, np.zeros(16_000), 16_000, subtype="PCM_16")
+    written = path.read_bytes()
+    path.write_bytes(written[:4] + said.to_bytes(4, "little") + written[8:])
+    assert audio.header(path).frames == len(audio.load(path)) == 16_000
+
+
 def test_check_tells_all_at_once(tmp_path, tone):
     good = tone(tmp_path / "good.wav")
     bad = [tmp_path / f"missing{number}.wav" for number in range(5)]

@@ -71,17 +71,24 @@ def test_an_empty_folder_misses_something(load, layouts, tmp_path, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("fault", ["corrupt", "empty"])
+@pytest.mark.parametrize("fault", ["corrupt", "empty", "truncated"])
 def test_a_recording_that_cannot_be_used_is_named(copied, load, layouts, tmp_path, name, fault):
     copied(layouts.entries(tmp_path)[name]["kind"])
     entry = load(**layouts.entries(tmp_path)[name])
     path = Path(one_recording(entry))
     if fault == "corrupt":
         path.write_bytes(b"no sound")
+    elif fault == "truncated":
+        soundfile.write(path, np.zeros(16_000), 16_000, format="WAV")
+        path.write_bytes(path.read_bytes()[:16_000])
     else:
         soundfile.write(path, np.zeros(0), 16_000, format="WAV")
     line = entry.error()
-    said = "not readable as audio" if fault == "corrupt" else "empty recording (0 samples)"
+    said = {
+        "corrupt": "not readable as audio",
+        "empty": "empty recording (0 samples)",
+        "truncated": "truncated: 32,044 bytes expected, 16,000 found",
+    }[fault]
     number = 2 if name == "verification" else 1  # test is dev, too
     assert f": {number} recordings cannot be used: {path}: {said}" in line
 

@@ -224,7 +224,7 @@ def test_cells_that_were_timed_nowhere_are_listed(repository, monkeypatch, capsy
     lines = known.rows("throughput")
     lines = [line for line in lines if line["task"] in ("", "pr")]
     monkeypatch.setattr(throughput, "rows", lambda table: lines)
-    left = throughput.frozen_and_unmeasured(plan)
+    left = throughput.frozen_and_uncounted(plan)
     frozen = [cell for cell in plan.cells if not cell.tuned]
     assert sum(left.values()) == len(frozen) - 20  # all but PR, which lends its steps to no other
     assert left["er"] == 5 * 5 * 4
@@ -236,7 +236,7 @@ def test_cells_that_were_timed_nowhere_are_listed(repository, monkeypatch, capsy
         {**steps, "hardware": "a GPU", "task": "er", "interface": name, "value": "2"}
         for name in ("weighted_sum", "hconv")
     ]
-    left = throughput.frozen_and_unmeasured(plan)
+    left = throughput.frozen_and_uncounted(plan)
     assert left["er"] == 5 * (5 * 4 - 2 * 2)  # two upstreams of that size
     found = {one.hardware: one for one in throughput.estimates(plan)}["a GPU"]
     assert found.cells == 5 * 2 * 2

@@ -1,14 +1,42 @@
-"""The workflow is clean under Snakemake's own linter, and its catalog finds what it looks for."""
+"""The workflow is clean under Snakemake's linter; rules and the catalog have what they need."""
 
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 ONE_ENVIRONMENT = "Specify a conda environment or container for each rule.:"
 """Not followed: all rules run in the one pinned environment of `make` and environment.yml."""
+RULE = re.compile(r"^rule (\w+):\n((?: {4}.*\n|\n)+)", re.MULTILINE)
+ON_A_GPU = {"features", "similarity", "sweep", "train", "pretrain"}
+
+
+@pytest.fixture(scope="module")
+def rules(repository: Path) -> dict[str, str]:
+    """The text of every rule but `all`, which runs nothing."""
+    files = sorted((repository / "workflow" / "rules").glob("*.smk"))
+    return dict(match for file in files for match in RULE.findall(file.read_text()))
+
+
+def test_every_rule_says_what_it_takes(rules: dict[str, str]) -> None:
+    assert {"corpus", "upstream", "collect", "crate"} | ON_A_GPU <= set(rules)
+    for name, text in rules.items():
+        directives = set(re.findall(r"^    (\w+):", text, re.MULTILINE))
+        assert {"log", "benchmark", "threads", "resources"} <= directives, name
+        amounts = text.split("    resources:\n")[1].split("\n    params:")[0]
+        named = set(re.findall(r"^        (\w+)=", amounts, re.MULTILINE))
+        assert named == {"mem_mb", "runtime"} | ({"gpu"} if name in ON_A_GPU else set()), name
+
+
+def test_pre_commit_has_every_check(repository: Path) -> None:
+    configured = yaml.safe_load((repository / ".pre-commit-config.yaml").read_text())
+    entries = [hook["entry"] for repo in configured["repos"] for hook in repo["hooks"]]
+    lint = Path(__file__).relative_to(repository).as_posix()
+    for tool in ("ruff check", "ruff format", "mypy", "snakefmt", f"pytest -q {lint}"):
+        assert any(tool in entry for entry in entries), tool
 
 
 def test_snakemake_lint_finds_nothing_else(repository: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import SSL_Interface
-from SSL_Interface import gating
+from SSL_Interface import working
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -20,7 +20,7 @@ def one_thread():
 def no_states_are_small():
     """What is written out for large states is what runs in these tests, though theirs are small."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gating, "SMALL", 0)
+        patch.setattr(working, "SMALL", 0)
         yield
 
 

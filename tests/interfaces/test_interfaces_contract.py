@@ -256,15 +256,33 @@ def test_compiles_to_one_graph(name, build, draw):
     torch.testing.assert_close(compiled(list(states), lengths), interface(states, lengths))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_compiled_types_under_autocast_are_the_eager_ones(name, dtype, build, draw):
+    interface, states = build(name, 7, 12).float(), draw(7, 2, 5, 12).float()
+    torch._dynamo.reset()
+    compiled = torch.compile(interface, fullgraph=True, backend="eager")
+    for stored in (dtype, torch.float32):
+        with torch.autocast("cpu", dtype):
+            found, expected = compiled(states.to(stored)), interface(states.to(stored))
+        assert found.dtype == expected.dtype
+        assert (found - expected).float().norm() < 0.03 * expected.float().norm()
+
+
 def test_exports_with_dynamic_batch_and_time(name, build, draw):
     interface, states, lengths = build(name, 7, 12), draw(7, 3, 9, 12), torch.tensor([9, 4, 1])
     batch, time = torch.export.Dim("batch"), torch.export.Dim("time")
     program = torch.export.export(
         interface, (states, lengths), dynamic_shapes=({1: batch, 2: time}, {0: batch})
     ).module()
+    by_layer = torch.export.export(
+        interface,
+        (list(states), lengths),
+        dynamic_shapes=([{0: batch, 1: time}] * 7, {0: batch}),
+    ).module()
     for rows, frames in ((3, 9), (2, 5), (1, 1)):
         part, counts = states[:, -rows:, :frames], lengths[-rows:]
         torch.testing.assert_close(program(part, counts), interface(part, counts))
+        torch.testing.assert_close(by_layer(list(part), counts), interface(part, counts))
 
 
 def test_a_single_layer_of_a_list_is_not_copied(name, build, draw):

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch.func import functional_call, stack_module_state, vmap
 
 import SSL_Interface
-from SSL_Interface import InterfaceError, gating
+from SSL_Interface import InterfaceError, gating, products, working
 
 
 def plain_lap(interface, states):
@@ -94,22 +94,24 @@ def test_lap_has_the_published_heads_and_drops_gates_in_training_only(build, dra
     assert not torch.equal(interface(states), interface(states))
 
 
-@pytest.mark.parametrize("name", ["lap", "attm", "gumbel_selection"])
+@pytest.mark.parametrize("name", ["lap", "attm", "gumbel_selection", "concat"])
 def test_small_states_take_the_plain_way(name, build, draw, monkeypatch):
     """Small is counted for a layer; both ways are the same to the last digits."""
     interface, states, ways = build(name, 7, 12), draw(7, 2, 5, 12), []
-    for way in ("_Statistics", "_GatedMaximum", "_GatedRows", "_GatedSum"):
-        function = getattr(gating, way)
+    written_out = ["_Statistics", "_GatedMaximum", "_GatedRows", "_GatedSum"]
+    for module, way in [*((gating, way) for way in written_out), (products, "_LayerProducts")]:
+        function = getattr(module, way)
         wrapped = SimpleNamespace(
             apply=lambda *a, f=function: ways.append(f.__name__) or f.apply(*a)
         )
-        monkeypatch.setattr(gating, way, wrapped)
-    monkeypatch.setattr(gating, "SMALL", 121)
+        monkeypatch.setattr(module, way, wrapped)
+    monkeypatch.setattr(working, "SMALL", 121)
     plain = interface(states)
     assert not ways
-    monkeypatch.setattr(gating, "SMALL", 120)
+    monkeypatch.setattr(working, "SMALL", 120)
     assert_same(interface(states), plain, list(interface.parameters()))
-    expected = {"lap": ["_Statistics", "_GatedMaximum"], "attm": ["_GatedRows"]}
+    expected = {"lap": ["_Statistics", "_GatedMaximum"], "concat": ["_LayerProducts"]}
+    expected["attm"] = ["_GatedRows"]
     assert ways == expected.get(name, ["_GatedSum"])
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import SSL_Interface
-from SSL_Interface import InterfaceError
+from SSL_Interface import InterfaceError, working
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,7 @@ from SSL_Interface import InterfaceError
         ("cls_pooling", {"dropout": "1"}, "dropout: expected from 0 to below 1, found '1'"),
         ("lap", {"dropout": None}, "dropout: expected from 0 to below 1, found None"),
         ("gumbel_selection", {"temperature": "1"}, "temperature: expected above zero, found '1'"),
+        ("gumbel_selection", {"temperature": True}, "temperature: expected above zero, found True"),
         ("pca_concat", {"components": 13}, "components: expected at most 12, found 13"),
     ],
 )
@@ -57,7 +58,32 @@ WRONG_INPUT = {
     "integers": (
         zeros(7, 2, 4, 12, dtype=torch.int64),
         None,
-        "states: expected floating point, found torch.int64",
+        "states: expected floating point of 16, 32 or 64 bits, found torch.int64",
+    ),
+    "8 bits": (
+        zeros(7, 2, 4, 12).to(torch.float8_e4m3fn),
+        None,
+        "states: expected floating point of 16, 32 or 64 bits, found torch.float8_e4m3fn",
+    ),
+    "sparse": (
+        GOOD.to_sparse(),
+        None,
+        "states: expected a dense tensor, found torch.sparse_coo",
+    ),
+    "nested": (
+        torch.nested.nested_tensor([zeros(2, 4, 12)] * 7, layout=torch.jagged),
+        None,
+        "states: expected a dense tensor, found a nested tensor",
+    ),
+    "a list with sparse ones": (
+        [*GOOD[:6], GOOD[6].to_sparse()],
+        None,
+        "states: expected a dense tensor, found torch.sparse_coo",
+    ),
+    "a list on two devices": (
+        [*GOOD[:6], GOOD[6].to("meta")],
+        None,
+        "states: expected tensors on one device, found cpu, meta",
     ),
     "an array": (
         GOOD.numpy(),
@@ -87,7 +113,7 @@ WRONG_INPUT = {
     "a list with integers": (
         [*GOOD[:6], zeros(2, 4, 12, dtype=torch.int32)],
         None,
-        "states: expected floating point, found torch.int32",
+        "states: expected floating point of 16, 32 or 64 bits, found torch.int32",
     ),
     "nothing": (
         [],
@@ -108,6 +134,11 @@ WRONG_INPUT = {
         GOOD,
         torch.tensor([True, True]),
         "lengths: expected integers (2,), found torch.bool (2,)",
+    ),
+    "sparse lengths": (
+        GOOD,
+        torch.tensor([4, 4]).to_sparse(),
+        "lengths: expected a dense tensor, found torch.sparse_coo",
     ),
     "lengths as a list": (
         GOOD,
@@ -210,7 +241,7 @@ ANY_TYPE = {"weighted_sum", "concat", "hconv", "gumbel_selection", "mean", "last
 
 @pytest.mark.parametrize("name", SSL_Interface.names())
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64], ids=str)
-def test_another_type(name, dtype, build, draw):
+def test_another_type(name, dtype, build, draw, monkeypatch):
     """States are of the parameters' type, or autocast sees to it; some take any type."""
     interface, states = build(name, 7, 12).float(), draw(7, 2, 4, 12).to(dtype)
     if name in ANY_TYPE | {"pca_concat"}:
@@ -218,6 +249,12 @@ def test_another_type(name, dtype, build, draw):
         assert interface(states).dtype == wide
         exact = interface(states.float())
         assert (interface(states) - exact).norm() < 0.03 * exact.norm()
+        torch._dynamo.reset()
+        compiled = torch.compile(interface, fullgraph=True, backend="eager")(states)
+        assert compiled.dtype == wide
+        assert (compiled - exact).norm() < 0.03 * exact.norm()
+        monkeypatch.setattr(working, "SMALL", 50_000)
+        assert interface(states).dtype == wide
     else:
         with pytest.raises(InterfaceError) as caught:
             interface(states)

@@ -1,5 +1,6 @@
 """Each interface against the plainest way to write it down, in fp64."""
 
+import copy
 import importlib
 import math
 import re
@@ -250,6 +251,21 @@ def test_pca_concat_is_sklearns(build, draw):
         np.testing.assert_allclose(ours, expected * signs, atol=1e-9)
         components = interface.components[layer]
         assert (components.gather(1, components.abs().argmax(1, keepdim=True)) > 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("autocast", [False, True])
+def test_pca_concat_far_from_zero(dtype, autocast, draw):
+    """States whose means are many times their spread, as some channels of an encoder have."""
+    states = (draw(3, 2, 60, 12) + 30).to(dtype)
+    interface = SSL_Interface.create("pca_concat", 3, 12, normalize=False)
+    interface.fit_batch(states.float())
+    interface.fit_finish()
+    exact = copy.deepcopy(interface).double()(states.double())
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        features = interface(states)
+    rounding = 2**-8 if autocast else 2**-16
+    assert (features - exact).abs().max() < 2 * rounding * exact.abs().max()
 
 
 def test_pca_concat_of_layer_normed_states(draw):

@@ -46,7 +46,8 @@ class Data:
     """Stands for s3prl's data sets, of which only the number of classes is asked."""
 
     def __init__(self, *_, **__) -> None:
-        self.speaker_num = 7
+        self.speaker_num = self.class_num = 7
+        self.idx2emotion = {label: str(label) for label in range(7)}
 
     def __len__(self) -> int:
         return 7
@@ -75,6 +76,25 @@ def speaker_config(tmp_path):
     }
 
 
+def emotion_config(tmp_path):
+    data = {"root": "", "meta_data": "", "pre_load": False, "valid_ratio": 0.2}
+    return {"datarc": data, "modelrc": speaker_config(tmp_path)["modelrc"]}
+
+
+def intent_config(tmp_path):
+    (tmp_path / "data").mkdir()
+    values = pd.DataFrame([intents(label) for label in range(7)]).assign(path="a.wav")
+    for split in ("train", "valid", "test"):
+        values.to_csv(tmp_path / "data" / f"{split}_data.csv")
+    data = {"file_path": str(tmp_path)}
+    return {"datarc": data, "modelrc": speaker_config(tmp_path)["modelrc"]}
+
+
+def intents(label):
+    """Return a label of each slot, all of which occur in the order of both lists of classes."""
+    return {slot: str(label) for slot in ("action", "object", "location")}
+
+
 def verification_config(tmp_path):
     keys = ("vad_config", "train_meta_data", "dev_meta_data", "test_meta_data", "max_timestep")
     return {
@@ -95,7 +115,7 @@ def phone_head(expert):
     return {"projector": expert.projector, "linear": expert.model.linear}
 
 
-def speaker_head(expert):
+def class_head(expert):
     return {"projector": expert.projector, "linear": expert.model.post_net.linear}
 
 
@@ -114,9 +134,20 @@ def verification_head(expert):
 TASKS = {
     # SUPERB's optimizer and accumulation; gradients clipped where about half of the steps are.
     "pr": ("ctc", phone_config, phone_head, "Adam", 2.5, 2),
-    "sid": ("voxceleb1", speaker_config, speaker_head, "Adam", 0.3, 4),
+    "sid": ("voxceleb1", speaker_config, class_head, "Adam", 0.3, 4),
+    "er": ("emotion", emotion_config, class_head, "Adam", 0.3, 8),
+    "ic": ("fluent_commands", intent_config, class_head, "Adam", 0.9, 1),
     "sv": ("sv_voxceleb1", verification_config, verification_head, "AdamW", 30.0, 5),
 }
+
+
+DATASETS = (
+    "SpeakerClassifiDataset",
+    "IEMOCAPDataset",
+    "SpeakerVerifi_train",
+    "SpeakerVerifi_test",
+)
+"""Of these experts, which ``Data`` stands for."""
 
 
 def named(parts):
@@ -148,12 +179,21 @@ def labelled(kind, labels, tmp_path, make_task):
         for i, label in enumerate([*labels, *range(7)] if kind != "pr" else labels):
             speaker = str(label) if split == "train" or kind == "sid" else f"{split}-{i % 2}"
             rows.append(
-                {"id": f"{split}-{i:04}", "split": split, "phones": label, "speaker": speaker}
+                {
+                    "id": f"{split}-{i:04}",
+                    "split": split,
+                    "phones": label,
+                    "speaker": speaker,
+                    "emotion": str(label),
+                    **intents(label),
+                }
             )
     table = pd.DataFrame(rows).assign(duration=1.0)
     keys = {
         "pr": {"hidden": 16, "vocabulary_file": str(tmp_path / "phones.txt")},
         "sid": {"hidden": 16},
+        "er": {"hidden": 16},
+        "ic": {"hidden": 16},
         "sv": {"hidden": 16, "pooled": 20, "trials": 4},
     }
     return make_task(kind, table, **keys[kind])
@@ -164,7 +204,7 @@ def labelled(kind, labels, tmp_path, make_task):
 def test_trajectory(kind, rate, superb, make_task, monkeypatch, on_the_cpu, tmp_path):
     downstream, config, head_of, optimizer, clip, accumulate = TASKS[kind]
     runner_module, module = superb("downstream.runner"), superb(f"downstream.{downstream}.expert")
-    for name in ("SpeakerClassifiDataset", "SpeakerVerifi_train", "SpeakerVerifi_test"):
+    for name in DATASETS:
         if hasattr(module, name):
             monkeypatch.setattr(module, name, Data)
     monkeypatch.setattr(superb("hub"), "parity", lambda **_: Encoder(), raising=False)
@@ -242,7 +282,9 @@ def test_trajectory(kind, rate, superb, make_task, monkeypatch, on_the_cpu, tmp_
         names = [str(i) for i in range(BATCH)]
         if kind == "pr":
             batches.append((waves[part], [expert.tokenizer.encode(t) for t in labels[part]], names))
-        elif kind == "sid":
+        elif kind == "ic":
+            batches.append((waves[part], [[label] * 3 for label in labels[part]], names))
+        elif kind != "sv":
             batches.append((waves[part], labels[part], names))
         else:
             batches.append((waves[part], names, labels[part]))

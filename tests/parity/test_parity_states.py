@@ -10,12 +10,13 @@ from importlib import import_module
 
 import pytest
 import torch
-from random_checkpoints import BASE, BIASED, LARGE, Case, build, checkpoint_of, twin
+from random_checkpoints import BASE, BIASED, LARGE, Case, build, checkpoint_of, layout, twin
 
 from ssl_bench.fine_tuning import Encoder
 from ssl_bench.recipe import FineTune
 from ssl_bench.upstreams import s3prl
 from ssl_bench.upstreams import transformers as ours
+from ssl_bench.upstreams._fairseq import as_transformers, renamed
 
 SAMPLES = (16_000, 9_000, 12_345, 4_321, 9_000)
 CASES = [
@@ -28,31 +29,8 @@ CASES = [
     Case("data2vec", {**LARGE, "layer_norm_first": False}, True),
 ]
 
-RENAMED = (
-    (r"feature_extractor\.conv_layers\.(\d)\.0\.", r"feature_extractor.conv_layers.\1.conv."),
-    (
-        r"feature_extractor\.conv_layers\.(\d)\.2\.(1\.)?",
-        r"feature_extractor.conv_layers.\1.layer_norm.",
-    ),
-    (r"^post_extract_proj\.", "feature_projection.projection."),
-    (r"^layer_norm\.", "feature_projection.layer_norm."),
-    (r"pos_conv\.(\d)\.0\.", r"pos_conv_embed.layers.\1.conv."),
-    (r"pos_conv\.0\.weight_g", "pos_conv_embed.conv.parametrizations.weight.original0"),
-    (r"pos_conv\.0\.weight_v", "pos_conv_embed.conv.parametrizations.weight.original1"),
-    (r"pos_conv\.0\.", "pos_conv_embed.conv."),
-    (r"self_attn_layer_norm", "layer_norm"),
-    (r"self_attn\.relative_attention_bias", "attention.rel_attn_embed"),
-    (r"self_attn\.grep_linear", "attention.gru_rel_pos_linear"),
-    (r"self_attn\.grep_a", "attention.gru_rel_pos_const"),
-    (r"self_attn\.", "attention."),
-    (r"fc1\.", "feed_forward.intermediate_dense."),
-    (r"fc2\.", "feed_forward.output_dense."),
-    (r"^mask_emb$", "masked_spec_embed"),
-)
-"""Parameters of fairseq's and WavLM's modules, and what transformers calls them."""
 WRAPPERS = r"^model\.|(?<=layer_norm\.)norm\.|module\."
 """What our upstream puts around modules of transformers, in the names of their parameters."""
-HEADS = ("final_proj", "label_embs", "quantizer", "project_q", "_ema")
 
 
 def waves(samples=SAMPLES):
@@ -61,18 +39,6 @@ def waves(samples=SAMPLES):
     return [
         torch.randn(n, generator=generator) * 0.01 * 3**i + 0.003 * i for i, n in enumerate(samples)
     ]
-
-
-def renamed(weights):
-    """Return the encoder's part of s3prl's weights under transformers' names."""
-    result = {}
-    for name, value in weights.items():
-        if name.startswith(HEADS):
-            continue
-        for pattern, replacement in RENAMED:
-            name = re.sub(pattern, replacement, name)
-        result[name] = value
-    return result
 
 
 @pytest.fixture(scope="module", params=CASES, ids=str)
@@ -122,6 +88,56 @@ def test_both_kinds_give_the_same_stream(pair):
     assert [theirs.frames(n) for n in range(800, 20_000, 777)] == [
         mine.frames(n) for n in range(800, 20_000, 777)
     ]
+
+
+def test_s3prls_expert_has_a_twin_of_transformers(pair):
+    """What a GPU encodes in its place: the same tensors, and whether waveforms are normalised."""
+    case, theirs, mine = pair
+    if case.family == "data2vec":
+        assert theirs.twins() == []
+        return
+    (twin,) = theirs.twins()
+    assert twin.normalize == case.normalize
+    assert type(twin.model) is type(mine.model)
+    expected, _ = theirs(waves())
+    torch.testing.assert_close(twin(waves())[0], expected, atol=1e-4, rtol=0)
+    first = theirs.expert.model.encoder.layers[0].fc1.weight
+    shared = twin.model.encoder.layers[0].feed_forward.intermediate_dense.weight
+    assert shared.data_ptr() == first.data_ptr()
+    assert "_twin" not in dict(theirs.named_children())
+    assert theirs.twins() == [twin]
+
+
+def test_a_twin_that_differs_is_not_taken(pair):
+    _, theirs, _ = pair
+    again = s3prl.S3PRLUpstream(theirs.expert, "altered")
+    hook = theirs.expert.model.encoder.layers[0].fc2.register_forward_hook(
+        lambda module, args, output: 1.5 * output
+    )
+    try:
+        assert again.twins() == []
+    finally:
+        hook.remove()
+
+
+@pytest.mark.parametrize(
+    ("change", "activation"),
+    [
+        ({}, "gelu"),
+        ({"activation_fn": "relu"}, "relu"),
+        ({"activation_fn": "gelu_accurate"}, "gelu_accurate"),
+        ({"layer_type": "conformer", "attn_type": "espnet"}, None),
+        ({"pos_conv_depth": 2}, None),
+    ],
+    ids=str,
+)
+def test_other_forms_have_another_twin_or_none(change, activation):
+    s3prl.hub()
+    from s3prl.upstream.wav2vec2 import wav2vec2_model as module
+
+    keys = {**layout(Case("wav2vec2", BASE, False)), **change}
+    found = as_transformers(module.Wav2Vec2Model(module.Wav2Vec2Config(**keys)))
+    assert (None if found is None else found.config.hidden_act) == activation
 
 
 PUBLISHED = {

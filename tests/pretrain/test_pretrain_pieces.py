@@ -1,8 +1,11 @@
-"""Settings, corruption, targets, masks and the time plan of pre-training."""
+"""Settings, corruption, targets, masks and the time plan of pre-training; what is shipped."""
 
 import dataclasses
+import hashlib
 import itertools
+import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from ssl_bench.errors import StudyError
 from ssl_bench.pretrain import settings as settings_module
 from ssl_bench.pretrain.__main__ import main
 from ssl_bench.pretrain.augment import corrupt
+from ssl_bench.pretrain.card import card
 from ssl_bench.pretrain.model import PretrainingModel, span_mask
 from ssl_bench.pretrain.package import LARGEST
 from ssl_bench.pretrain.pipeline import plan
@@ -42,6 +46,20 @@ def test_shipped_sizes_have_the_right_states_and_fit():
             model = PretrainingModel(size, shipped.loss, [shipped.targets.clusters])
         # A safetensors header takes less than 100 kB.
         assert 2 * sum(p.numel() for p in model.hubert.parameters()) < LARGEST - 100_000
+
+
+@pytest.mark.parametrize("size", ["13", "25"])
+def test_a_shipped_model_is_the_one_of_its_record_and_card(repository, size):
+    folder = repository / "models" / f"hubert-mini-{size}"
+    weights = (folder / "model.safetensors").read_bytes()
+    record = json.loads((folder / "training.json").read_text())
+    assert len(weights) == record["weights"]["bytes"] <= 15_000_000
+    assert hashlib.sha256(weights).hexdigest() == record["weights"]["sha256"]
+    shown = (folder / "README.md").read_text()
+    assert shown.split() == card(record).replace("MINUTES", "8").split()
+    # A limit shortened the schedule, so that the command without one would make other weights.
+    assert record["first"]["steps"] < record["first"]["planned_steps"]
+    assert re.search(r"^    python -m ssl_bench.pretrain run .* --minutes 8$", shown, re.MULTILINE)
 
 
 @pytest.mark.parametrize(

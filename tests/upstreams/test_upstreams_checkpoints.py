@@ -5,6 +5,7 @@ import json
 import os
 import re
 from argparse import Namespace
+from logging import Handler
 
 import pytest
 import torch
@@ -66,6 +67,28 @@ def test_missing_keys_are_counted_and_named(folder):
     ) as e:
         load(folder)
     assert "\n" not in str(e.value)
+
+
+def test_transformers_says_nothing_beside_that_line(folder):
+    from transformers.utils import logging
+
+    said: list[str] = []
+
+    class Kept(Handler):
+        def emit(self, record) -> None:
+            said.append(record.getMessage())
+
+    kept = Kept()
+    logging.add_handler(kept)
+    before = logging.get_verbosity()
+    rewrite(folder, lambda w: {k: v for k, v in w.items() if "layers.1.attention" not in k})
+    try:
+        with pytest.raises(StudyError, match="8 missing"):
+            load(folder)
+    finally:
+        logging.remove_handler(kept)
+    assert not said
+    assert logging.get_verbosity() == before
 
 
 def test_extra_layers_are_an_error(folder):

@@ -26,12 +26,16 @@ LARGE = {"do_stable_layer_norm": True, "feat_extract_norm": "layer", "conv_bias"
 FAMILIES = {
     "hubert": (transformers.HubertConfig, transformers.HubertModel),
     "wav2vec2": (transformers.Wav2Vec2Config, transformers.Wav2Vec2Model),
+    "wavlm": (transformers.WavLMConfig, transformers.WavLMModel),
 }
 LENGTHS = {"ragged": (2100, 3000, 400), "even": (1700, 1700)}
 CASES = [
     ("hubert", {}, False, "ragged"),
     ("wav2vec2", LARGE, True, "ragged"),
     ("hubert", {"do_stable_layer_norm": True}, False, "even"),
+    ("wavlm", {}, False, "ragged"),
+    ("wavlm", LARGE, True, "ragged"),
+    ("wavlm", {"num_buckets": 16, "max_bucket_distance": 8}, False, "even"),
 ]
 
 
@@ -39,8 +43,8 @@ def encoder(family: str, extra: dict, normalize: bool = False) -> TransformersUp
     torch.manual_seed(0)
     config, model = FAMILIES[family]
     made = model(config(**SIZES, **extra))
-    for name, parameter in made.named_parameters():  # norms that do something
-        if "norm" in name:
+    for name, parameter in made.named_parameters():  # norms and gates that do something
+        if "norm" in name or "rel_" in name:
             parameter.data += 0.3 * torch.randn_like(parameter)
     return TransformersUpstream(made, normalize)
 
@@ -72,9 +76,9 @@ def attend_one_by_one(query, key, value, ends, *_):  # type: ignore[no-untyped-d
 
 def compare() -> None:
     """Compare in fp32 on a CPU; run with triton's interpreter, which is chosen at its import."""
-    from ssl_bench.upstreams import _packed
+    from ssl_bench.upstreams import _attention, _packed
 
-    _packed.varlen_attn = attend_one_by_one
+    _attention.varlen_attn = attend_one_by_one
     for family, extra, normalize, lengths in CASES:
         upstream, sound = encoder(family, extra, normalize), waves(LENGTHS[lengths])
         found = _packed.PackedEncoder(upstream.model, normalize, torch.float32)(sound)
@@ -93,7 +97,11 @@ def test_the_mathematics_is_the_same() -> None:
 def test_what_is_not_known_is_left_to_transformers() -> None:
     taken = {"model_type": "hubert", "hidden_act": "gelu", "feat_extract_activation": "gelu"}
     size = {"hidden_size": 64, "num_attention_heads": 4}
-    for change in ({"model_type": "wavlm"}, {"hidden_act": "relu"}, {"adapter_attn_dim": 8}):
+    for change in (
+        {"model_type": "data2vec-audio"},
+        {"hidden_act": "relu"},
+        {"adapter_attn_dim": 8},
+    ):
         assert not packable(type("C", (), {**taken, **size, **change}))
 
 
@@ -118,6 +126,27 @@ def test_a_gpu_gives_the_states_to_bf16(family: str, extra: dict, lengths: str) 
     assert distance(found, expected) < 0.05
     alone = upstream.packed(sound[:1], False, torch.bfloat16)
     assert distance(found[: len(alone)], alone.float()) < 0.02
+
+
+@needs_gpu
+@pytest.mark.parametrize("family", ["hubert", "wavlm"])
+def test_a_gpu_encodes_s3prls_experts_the_same_way(family: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    pytest.importorskip("s3prl")
+    from random_checkpoints import BASE, Case, build, checkpoint_of
+
+    from ssl_bench.upstreams import s3prl
+
+    case = Case(family, BASE, False, dim=64)
+    model, settings = build(case)
+    torch.save(checkpoint_of(case, model, settings), tmp_path / "checkpoint.pt")
+    path = str(tmp_path / "checkpoint.pt")
+    upstream = s3prl.load(s3prl.Config(kind="s3prl", name=f"{family}_local", path=path)).cuda()
+    sound = waves((2100, 3000, 900), "cuda")
+    expected = in_a_row(upstream, sound)
+    found = upstream.packed(sound, False, torch.bfloat16)
+    (twin,) = upstream.twins()
+    assert twin._packed is not None
+    assert distance(found, expected) < 0.05
 
 
 if __name__ == "__main__":

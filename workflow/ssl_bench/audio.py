@@ -18,6 +18,12 @@ SHORTEST = 400
 LONGEST = 600
 """Seconds. Attention over one utterance takes memory that grows with the square of its length."""
 
+UNSAID = 0x7FFF0000
+"""Bytes. A WAV that was written to a pipe says at least so many, since its length was not known."""
+
+SLACK = 1024
+"""Bytes that a WAV may lack: some writers count their header twice."""
+
 
 class Header(NamedTuple):
     """What a file says of itself, before it is decoded."""
@@ -35,7 +41,8 @@ def header(path: str | Path, demand_length: bool = True) -> Header:
         demand_length: refuse what is empty, shorter than 25 ms or longer than :data:`LONGEST`.
 
     Raises:
-        StudyError: no such file, no audio that libsndfile reads, too short or too long.
+        StudyError: no such file, no audio that libsndfile reads, truncated as far as its header
+            shows it, too short or too long.
     """
     path = Path(path)
     if not path.is_file():
@@ -44,6 +51,7 @@ def header(path: str | Path, demand_length: bool = True) -> Header:
         info = soundfile.info(path)
     except soundfile.LibsndfileError as error:
         raise _unreadable(path, error) from None
+    _demand_whole(path, info.format)
     if demand_length:
         _demand_length(path, info.frames, info.samplerate)
     return Header(info.samplerate, info.channels, info.frames)
@@ -105,6 +113,7 @@ def _read(path: Path, start: int = 0, frames: int = -1) -> tuple[np.ndarray, int
         raise StudyError(f"{path}: no such recording")
     try:
         with soundfile.SoundFile(path) as file:
+            _demand_whole(path, file.format)
             wanted = file.frames - start if frames < 0 else frames
             if start > file.frames:
                 begin, length = start / file.samplerate, file.frames / file.samplerate
@@ -164,6 +173,17 @@ def _read_through_lhotse(cut: Any) -> tuple[np.ndarray, int]:
     if samples is None:
         raise StudyError(f"cut {cut.id}: has no recording")
     return np.atleast_2d(samples).T, cut.sampling_rate
+
+
+def _demand_whole(path: Path, form: str) -> None:
+    """Hold a WAV to its header: libsndfile reads what is left as if it were all."""
+    if form not in ("WAV", "WAVEX"):
+        return
+    with path.open("rb") as file:
+        said = int.from_bytes(file.read(8)[4:], "little") + 8
+    found = path.stat().st_size
+    if found + SLACK < said < UNSAID:
+        raise StudyError(f"{path}: truncated: {said:,} bytes expected, {found:,} found")
 
 
 def _demand_length(name: str | Path, frames: int, rate: int) -> None:

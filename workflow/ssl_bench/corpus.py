@@ -56,6 +56,8 @@ def _write(study: Study, name: str, folder: Path) -> None:
     twice = frame["id"][frame["id"].duplicated()]
     if len(twice):
         raise StudyError(f"corpora.{name}: {len(twice)} ids are not unique: {twice.iloc[0]!r}")
+    if not hasattr(kind, "process"):  # all are used, so labels are known before a recording is read
+        _demand_labels(study, name, frame)
     packed = _pack(study, name, cuts, folder)
     if len(packed) < len(frame):
         left_out = len(frame) - len(packed)
@@ -64,9 +66,7 @@ def _write(study: Study, name: str, folder: Path) -> None:
     _demand_splits(name, set(frame["split"]))
     frame["start"] = np.cumsum([0, *frame["samples"][:-1]])
     frame["duration"] = frame["samples"] / SAMPLE_RATE
-    for task, entry in study.tasks.items():
-        if entry["corpus"] == name:
-            make_task(study, task, frame)  # labels that do not fit are told now, and once
+    _demand_labels(study, name, frame)
     used = set(frame["id"])
     for split, subset in cuts.items():
         listed = folder / f"{split}.jsonl.gz"
@@ -111,6 +111,13 @@ def _demand_splits(name: str, found: set[str]) -> None:
     missing = [split for split in SPLITS if split not in found]
     if missing:
         raise StudyError(f"corpora.{name}: no utterance in split {', '.join(missing)}")
+
+
+def _demand_labels(study: Study, name: str, frame: pd.DataFrame) -> None:
+    """Tell labels of a corpus that do not fit one of its tasks now, and once."""
+    for task, entry in study.tasks.items():
+        if entry["corpus"] == name:
+            make_task(study, task, frame)
 
 
 def _processed(kind: ModuleType, config: Any, split: str, cut: Any) -> np.ndarray | None:

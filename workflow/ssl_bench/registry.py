@@ -26,8 +26,17 @@ def _found(room: str) -> tuple[str, ...]:
     return tuple(sorted(name for name in names if name != "base" and not name.startswith("_")))
 
 
-def load(room: str, kind: str) -> ModuleType:
-    """Import the module of one kind; raise StudyError with the nearest name if there is none."""
+def load(room: str, kind: str, where: str | None = None) -> ModuleType:
+    """Import the module of one kind.
+
+    Args:
+        room: ``corpora``, ``upstreams`` or ``tasks``.
+        kind: the name of its file.
+        where: the entry of a study that names it, for the error's line.
+
+    Raises:
+        StudyError: there is no such kind; the line gives the nearest name.
+    """
     if kind not in kinds(room):
-        raise StudyError(f"{room}: unknown kind {kind!r}; {suggest(kind, kinds(room))}")
+        raise StudyError(f"{where or room}: unknown kind {kind!r}; {suggest(kind, kinds(room))}")
     return importlib.import_module(f"ssl_bench.{room}.{kind}")

@@ -435,7 +435,7 @@ def _entry(room: str, name: str, raw: dict[str, Any]) -> Any:
         raise StudyError(f"{where}: missing key 'kind'; known: {', '.join(registry.kinds(room))}")
     if not isinstance(raw["kind"], str):
         raise StudyError(f"{where}: kind: expected a name, found {raw['kind']!r}")
-    return _model(registry.load(room, raw["kind"]).Config, raw, where)
+    return _model(registry.load(room, raw["kind"], where).Config, raw, where)
 
 
 def _model(model: type[BaseModel], values: Any, where: str) -> Any:

@@ -49,7 +49,8 @@ class GumbelSelection(Interface):
     def __init__(self, config: GumbelSelectionConfig) -> None:
         super().__init__(config)
         temperature = config.temperature
-        if not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
+        number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
+        if not number or not 0 < temperature < math.inf:
             raise self.error("temperature", "above zero", repr(temperature))
         self.temperature = temperature
         self.weights = nn.Parameter(torch.zeros(len(self.layers), self.dim))

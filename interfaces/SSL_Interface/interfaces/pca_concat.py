@@ -19,6 +19,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from SSL_Interface.base import Interface, InterfaceConfig, States, valid
+from SSL_Interface.working import casts, sum_type, traced
 
 
 @dataclass
@@ -60,10 +61,17 @@ class PCAConcat(Interface):
     def join(self, states: Tensor) -> Tensor:
         if not self.fitted:
             raise self.error("forward", "fit_batch and fit_finish first", "no fitted components")
-        # Centred before the projection: in bf16 the difference of two projections would be lost.
-        components = self.components.to(torch.promote_types(states.dtype, self.mean.dtype))
-        layers = zip(states, self.mean, components, strict=True)
-        return torch.cat([(state - mean) @ rows.t() for state, mean, rows in layers], -1)
+        dtype = torch.promote_types(states.dtype, self.mean.dtype)
+        mean, components = self.mean.to(dtype), self.components.to(dtype)
+        exact = not states.is_cuda and states.dtype == dtype == sum_type(dtype)
+        if traced() or casts(states) or not exact:
+            # Centred first: in bf16 or TF32 the difference of two projections would be lost.
+            layers = zip(states, mean, components, strict=True)
+            return torch.cat([(state - centre) @ rows.t() for state, centre, rows in layers], -1)
+        # One product for all layers, no centred copy; K is small, so frames are its long side.
+        centres = (components * mean[:, None]).sum(-1, keepdim=True)  # (N, K, 1)
+        each = torch.baddbmm(centres, components, states.flatten(1, 2).mT, beta=-1)
+        return each.permute(2, 0, 1).flatten(1).unflatten(0, states.shape[1:3])
 
     @torch.no_grad()
     def fit_batch(self, states: States, lengths: Tensor | None = None) -> None:

@@ -1,8 +1,8 @@
 """Fluent Speech Commands: spoken commands with an action, an object and a location (SUPERB's IC).
 
 ``<root>/data/{train,valid,test}_data.csv`` and ``<root>/wavs/speakers/<speaker>/<utterance>.wav``.
-``lhotse.recipes.slu`` returns nothing (lhotse 1.33) and has no speakers, so the lists are read
-here.
+``lhotse.recipes.slu`` has no return value (lhotse 1.33), no speakers, and numbers for ids, so the
+lists are read here.
 """
 
 from pathlib import Path

@@ -1,7 +1,9 @@
 """VoxCeleb1: who speaks (SUPERB's SID), or whether two recordings are of one speaker (its ASV).
 
 ``<root>/{dev,test}/wav/<speaker>/<video>/<n>.wav``. ``lhotse.recipes.voxceleb`` knows neither the
-splits of ``veri_test_class.txt`` nor, without a download, the trials, so the trees are read here.
+splits of ``veri_test_class.txt`` nor, without a download, the trials, passes over trials whose
+recordings are not there, and looks for one tree ``wav`` beside ``vox1_meta.csv``, so the trees are
+read here.
 
 An utterance's id is its path below ``wav``, as in the published lists, so that
 ``voxceleb1_test_v2.txt`` is a ``trials_file`` of ``sv`` as it stands.

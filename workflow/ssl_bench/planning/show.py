@@ -14,7 +14,7 @@ from ssl_bench.planning.throughput import (
     Estimate,
     encoded_hours,
     estimates,
-    frozen_and_unmeasured,
+    frozen_and_uncounted,
     tuned_and_unmeasured,
 )
 from ssl_bench.planning.work import Plan, StreamPlan
@@ -178,10 +178,12 @@ def _hours(plan: Plan) -> Section:
         notes.insert(0, f"nothing was measured that fits {listed}")
     if tuned := tuned_and_unmeasured(plan):
         notes.insert(0, f"fine-tuning, forward and backward, of {tuned} cells: not measured")
-    if left := frozen_and_unmeasured(plan):
+    if left := frozen_and_uncounted(plan):
         listed = ", ".join(f"{kind} ({count})" for kind, count in left.items())
-        notes.insert(0, f"cells on frozen upstreams whose steps were timed nowhere: {listed}")
-    heads = ["hardware", "encoding", "of streams", "training", "of cells"]
+        notes.insert(0, f"not counted, cells whose steps were timed nowhere: {listed}")
+    if any(one.estimated_cells for one in made):
+        notes.insert(0, "≈: by steps estimated from those of other tasks and interfaces")
+    heads = ["hardware", "encoding", "of streams", "training", "of cells", "besides", "of cells"]
     return Section("GPU hours", heads, rows, notes)
 
 
@@ -197,6 +199,8 @@ def _estimate(plan: Plan, one: Estimate) -> list[str]:
         f"{one.streams} of {len(plan.streams)}",
         hours(one.training, one.cells, one.cells),
         f"{one.cells} of {len(plan.cells)}",
+        f"≈ {one.estimated:,.2f} h" if one.estimated_cells else "",
+        f"{one.estimated_cells} of {len(plan.cells)}" if one.estimated_cells else "",
     ]
 
 

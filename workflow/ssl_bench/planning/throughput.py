@@ -1,4 +1,4 @@
-"""GPU hours from measured speed; what was not measured has none.
+"""GPU hours from measured speed, and apart from them those by ``estimate``'s model.
 
 A line of ``throughput.csv`` is one measurement on named hardware: ``encode`` in seconds of audio a
 second, ``step`` in milliseconds for one training step of ``runs`` stacked runs with
@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ssl_bench.planning import estimate
 from ssl_bench.planning.known import Size, rows
 from ssl_bench.planning.work import CellPlan, Plan, StreamPlan, packs
 from ssl_bench.study import Study
@@ -34,7 +35,11 @@ class Estimate:
     measured_streams: int
     training: float
     cells: int
-    """That ``training`` counts."""
+    """That ``training`` counts, by measurements of their own steps."""
+    estimated: float
+    """Hours of training that ``training`` does not count, by steps that were estimated."""
+    estimated_cells: int
+    """That ``estimated`` counts."""
 
 
 def tuned_and_unmeasured(plan: Plan) -> int:
@@ -42,21 +47,23 @@ def tuned_and_unmeasured(plan: Plan) -> int:
     sizes = {stream.upstream: stream.size for stream in plan.streams}
     return sum(
         cell.tuned
-        and all(
-            _training(plan, cell, sizes[cell.cell.upstream], name) is None for name in hardware()
-        )
+        and not any(_steps_of(plan, cell, sizes[cell.cell.upstream], name) for name in hardware())
         for cell in plan.cells
     )
 
 
-def frozen_and_unmeasured(plan: Plan) -> dict[str, int]:
-    """Count by kind of task the cells on frozen upstreams whose steps were measured nowhere."""
+def frozen_and_uncounted(plan: Plan) -> dict[str, int]:
+    """Count by kind of task the cells on frozen upstreams with steps of no known cost."""
     sizes = {stream.upstream: stream.size for stream in plan.streams}
+
+    def known(cell: CellPlan, name: str) -> bool:
+        size = sizes[cell.cell.upstream]
+        return bool(_steps_of(plan, cell, size, name) or _steps_like(plan, cell, size, name))
+
     return Counter(
         plan.study.tasks[cell.cell.task]["kind"]
         for cell in plan.cells
-        if not cell.tuned
-        and not any(_steps_of(plan, cell, sizes[cell.cell.upstream], name) for name in hardware())
+        if not cell.tuned and not any(known(cell, name) for name in hardware())
     )
 
 
@@ -79,11 +86,26 @@ def estimates(plan: Plan) -> list[Estimate]:
 def _estimate(plan: Plan, name: str) -> Estimate:
     sizes = {stream.upstream: stream.size for stream in plan.streams}
     encoding = [_encoding(plan, stream, name) for stream in plan.streams]
-    training = [_training(plan, cell, sizes[cell.cell.upstream], name) for cell in plan.cells]
+    training, guessed = [], []
+    for cell in plan.cells:
+        size = sizes[cell.cell.upstream]
+        hours = _training(plan, cell, _steps_of(plan, cell, size, name))
+        if hours is not None:
+            training.append(hours)
+        elif (hours := _training(plan, cell, _steps_like(plan, cell, size, name))) is not None:
+            guessed.append(hours)
     encoded = [hours for hours in encoding if hours is not None]
-    trained = [hours for hours in training if hours is not None]
     fit = sum(1 for s in plan.streams if not s.tuned and any(_measured("encode", name, s.size)))
-    return Estimate(name, sum(encoded), len(encoded), fit, sum(trained), len(trained))
+    return Estimate(
+        name,
+        encoding=sum(encoded),
+        streams=len(encoded),
+        measured_streams=fit,
+        training=sum(training),
+        cells=len(training),
+        estimated=sum(guessed),
+        estimated_cells=len(guessed),
+    )
 
 
 def _measured(stage: str, name: str, size: Size | None) -> Iterator[dict[str, str]]:
@@ -158,29 +180,40 @@ def _batch_seconds(plan: Plan, cell: CellPlan) -> float | None:
     return training.batch_utterances * min(hours.utterance, training.crop_seconds or math.inf)
 
 
+def _kinds(plan: Plan, cell: CellPlan) -> tuple[str, str]:
+    study = plan.study
+    return study.tasks[cell.cell.task]["kind"], study.interface_options(cell.cell.interface)[0]
+
+
 def _steps_of(plan: Plan, cell: CellPlan, size: Size | None, name: str) -> list[dict[str, str]]:
     """Return the measurements of a cell's steps: of its own kinds of task and interface alone."""
-    study = plan.study
     stage = "tune" if cell.tuned else "step"
-    kinds = study.tasks[cell.cell.task]["kind"], study.interface_options(cell.cell.interface)[0]
+    kinds = _kinds(plan, cell)
     return [row for row in _measured(stage, name, size) if (row["task"], row["interface"]) == kinds]
 
 
-def _training(plan: Plan, cell: CellPlan, size: Size | None, name: str) -> float | None:
-    found = _steps_of(plan, cell, size, name)
+def _steps_like(plan: Plan, cell: CellPlan, size: Size | None, name: str) -> list[dict[str, str]]:
+    """Return estimated lines of a cell's steps; none of fine-tuning."""
+    if cell.tuned:
+        return []
+    return estimate.lines(_measured("step", name, size), *_kinds(plan, cell))
+
+
+def _training(plan: Plan, cell: CellPlan, found: list[dict[str, str]]) -> float | None:
     batch = _batch_seconds(plan, cell)
     if not found or batch is None or cell.train is None or cell.sweep is None:
         return None
-
-    def milliseconds(runs: int) -> float:
-        return min(
-            math.ceil(runs / int(row["runs"]))
-            * float(row["value"])
-            * max(1.0, batch / float(row["batch_seconds"]))
-            for row in found
-        )
-
-    total = cell.steps * milliseconds(cell.train)
+    total = cell.steps * milliseconds(found, cell.train, batch)
     if cell.sweep:
-        total += cell.sweep_steps * milliseconds(cell.sweep)
+        total += cell.sweep_steps * milliseconds(found, cell.sweep, batch)
     return total / 3.6e6
+
+
+def milliseconds(found: list[dict[str, str]], runs: int, batch: float) -> float:
+    """Return what a step of so many runs of ``batch`` seconds takes, by the cheapest line."""
+    return min(
+        math.ceil(runs / int(row["runs"]))
+        * float(row["value"])
+        * max(1.0, batch / float(row["batch_seconds"]))
+        for row in found
+    )

@@ -15,6 +15,13 @@ def card(record: dict[str, Any]) -> str:
     languages = ", ".join(f"{name} {count}" for name, count in speech["languages"].items())
     limit = record["time_limit_minutes"]
     limit_text = f", under a limit of {limit:.1f} minutes" if limit else ""
+    limited = " --minutes MINUTES" if limit else ""
+    unlimited = (
+        "The limit is that of all steps together; without it, and by `snakemake pretrain`, all\n"
+        "planned steps are taken."
+        if limit
+        else "`snakemake pretrain` does the same."
+    )
     names = ("hidden-state clusters", "MFCC clusters", "pitch classes")
     held = "\n".join(
         f"| {name} | {h['masked']:.3f} | {h['unmasked']:.3f} | {100 * h['accuracy']:.1f} |"
@@ -79,8 +86,9 @@ Planned steps: {first["planned_steps"]} and {second["planned_steps"]}; a time li
 schedule, never its shape. Loss curves, versions and every setting: `training.json`.
 
 ## Command
-    python -m ssl_bench.pretrain run --config config/pretrain.yaml --work WORK --out models
+    python -m ssl_bench.pretrain run --config config/pretrain.yaml --work WORK --out models{limited}
 
+{unlimited}
 A repetition makes the same clips; its weights differ by the rounding and the order of GPU sums.
 
 ## Departures from HuBERT's recipe

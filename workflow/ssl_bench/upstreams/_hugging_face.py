@@ -100,6 +100,8 @@ def read_model(
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # its table of keys, of which what matters is said below
     try:
         model, report = AutoModel.from_pretrained(
             config.model,
@@ -115,6 +117,8 @@ def read_model(
         raise StudyError(
             f"upstream: model {config.model!r} has no readable weights ({reason})"
         ) from error
+    finally:
+        logging.set_verbosity(verbosity)
     prefix = f"{model.base_model_prefix}."
     missing = [
         key

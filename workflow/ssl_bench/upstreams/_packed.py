@@ -1,4 +1,4 @@
-"""HuBERT and wav2vec2 (XLSR, XLS-R) on a GPU: bf16, without padding, states written once.
+"""HuBERT, wav2vec2 (XLSR, XLS-R) and WavLM on a GPU: bf16, without padding, states written once.
 
 The same weights as the model of transformers, in another order of work:
 
@@ -6,8 +6,8 @@ The same weights as the model of transformers, in another order of work:
 * the first layer's GroupNorm is folded into its weights. A GroupNorm with a group a channel needs
   mean and variance of each channel, and those of w · p are w · mean(p) and w · cov(p) · w for the
   ten samples p that the convolution reads: so a 10 × 10 covariance of each waveform is enough;
-* behind the convolutions only frames that exist are kept, one after the other (N, D), and
-  attention runs on sequences of unequal length (flash attention);
+* behind the convolutions only frames that exist are kept, one after the other (N, D); attention
+  runs on sequences of unequal length, or padded and with a bias for WavLM (``_attention.py``);
 * one kernel adds, normalises and writes the state to where the stream of features keeps it.
 
 Matrix products take bf16 and add in fp32, the sum that runs through the blocks stays fp32.
@@ -19,10 +19,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention.varlen import varlen_attn
 
 from ssl_bench.device import upload
 from ssl_bench.upstreams._add_norm import add_norm
+from ssl_bench.upstreams._attention import Attention, Relative, Unequal
 from ssl_bench.upstreams._masking import conv_lengths, frame_mask, pad
 
 TAPS = 16
@@ -33,7 +33,8 @@ class PackedEncoder:
     """The forward pass of one encoder, its weights copied to bf16.
 
     Args:
-        model: ``HubertModel`` or ``Wav2Vec2Model`` that ``packable`` of ``transformers.py`` takes.
+        model: ``HubertModel``, ``Wav2Vec2Model`` or ``WavLMModel`` that ``packable`` of
+            ``transformers.py`` takes.
         normalize: whether each waveform gets zero mean and unit variance.
         dtype: of weights and products; flash attention takes bfloat16 and float16.
     """
@@ -45,7 +46,7 @@ class PackedEncoder:
         config: Any = model.config
         self.normalize, self.dtype = normalize, dtype
         self.kernels, self.strides = tuple(config.conv_kernel), tuple(config.conv_stride)
-        self.heads, self.eps = config.num_attention_heads, config.layer_norm_eps
+        self.eps = config.layer_norm_eps
         self.stable = bool(config.do_stable_layer_norm)
         self.grouped = config.feat_extract_norm == "group"
         layers = parts.feature_extractor.conv_layers
@@ -58,6 +59,8 @@ class PackedEncoder:
         self.position = _Position(parts.encoder.pos_conv_embed.conv, dtype)
         self.norm = _norm(parts.encoder.layer_norm, torch.float32)
         self.blocks = [_Block(block, dtype) for block in parts.encoder.layers]
+        own = parts.encoder.layers[0].attention
+        self.relative = own if self.blocks[0].attention.gate is not None else None
 
     @torch.no_grad()
     def __call__(self, waveforms: list[Tensor]) -> Tensor:
@@ -87,8 +90,14 @@ class PackedEncoder:
         x = F.linear(x, *self.project)
         total = self._positions(x, kept, (len(counts), frames))  # (N, D) fp32
         states = x.new_empty(len(x), len(self.blocks) + 1, x.shape[1])
-        ends = upload(F.pad(torch.tensor(counts).cumsum(0).int(), (1, 0)), x.device)
-        return self._blocks(total, states, ends, max(counts))
+        return self._blocks(total, states, self._attention(counts, kept, x.device))
+
+    def _attention(
+        self, counts: Sequence[int], kept: Tensor | None, device: torch.device
+    ) -> Unequal | Relative:
+        if self.relative is None:
+            return Unequal(counts, device)
+        return Relative(self.relative, counts, kept, self.dtype)
 
     def _positions(self, x: Tensor, kept: Tensor | None, sizes: tuple[int, int]) -> Tensor:
         """Add to the frames what the positional convolution says."""
@@ -99,7 +108,7 @@ class PackedEncoder:
         found = self.position(full.view(*sizes, -1)).flatten(0, 1)
         return x.float() + (found if kept is None else found[kept])
 
-    def _blocks(self, total: Tensor, states: Tensor, ends: Tensor, longest: int) -> Tensor:
+    def _blocks(self, total: Tensor, states: Tensor, attend: Unequal | Relative) -> Tensor:
         """Run the blocks on frames (N, D) fp32 and fill the states (N, L, D)."""
         step = self._stable if self.stable else self._post
         inner = states.new_empty(total.shape)
@@ -108,25 +117,25 @@ class PackedEncoder:
         else:
             inner = add_norm(total, None, self.norm, self.eps, states[:, 0], keep=True)
         for place in range(1, len(self.blocks) + 1):
-            inner = step(place, total, inner, states, ends, longest)
+            inner = step(place, total, inner, states, attend)
         return states
 
     def _post(
-        self, place: int, total: Tensor, inner: Tensor, states: Tensor, ends: Tensor, longest: int
+        self, place: int, total: Tensor, inner: Tensor, states: Tensor, attend: Unequal | Relative
     ) -> Tensor:
         """A block with its norms behind its sums: a state is what the second one gives."""
         block = self.blocks[place - 1]
-        attended = self._attend(block, inner, ends, longest)
+        attended = attend(block.attention, inner)
         inner = add_norm(total, attended, block.norm, self.eps, attended, keep=True)
         change = block.feed_forward(inner)
         return add_norm(total, change, block.final_norm, self.eps, states[:, place], keep=True)
 
     def _stable(
-        self, place: int, total: Tensor, inner: Tensor, states: Tensor, ends: Tensor, longest: int
+        self, place: int, total: Tensor, inner: Tensor, states: Tensor, attend: Unequal | Relative
     ) -> Tensor:
         """A block with its norms before its products: a state is a sum, the last a LayerNorm."""
         block = self.blocks[place - 1]
-        attended = self._attend(block, inner, ends, longest)
+        attended = attend(block.attention, inner)
         inner = add_norm(total, attended, block.final_norm, self.eps, attended)
         change = block.feed_forward(inner)
         if place == len(self.blocks):
@@ -134,13 +143,6 @@ class PackedEncoder:
         return add_norm(
             total, change, self.blocks[place].norm, self.eps, change, raw=states[:, place]
         )
-
-    def _attend(self, block: "_Block", x: Tensor, ends: Tensor, longest: int) -> Tensor:
-        joined = F.linear(x, *block.joined).view(len(x), 3, self.heads, -1)
-        query, key, value = joined.unbind(1)
-        mixed = varlen_attn(query, key, value, ends, ends, longest, longest)
-        assert isinstance(mixed, Tensor)
-        return F.linear(mixed.reshape(len(x), -1), *block.output)
 
 
 def _places(counts: Sequence[int], frames: int, device: torch.device) -> Tensor:
@@ -251,16 +253,10 @@ class _Position:
 
 
 class _Block:
-    """The weights of a transformer block; projections to query, key and value are one."""
+    """The weights of a transformer block."""
 
     def __init__(self, block: Any, dtype: torch.dtype) -> None:
-        attention = block.attention
-        three = [attention.q_proj, attention.k_proj, attention.v_proj]
-        self.joined = (
-            torch.cat([part.weight.detach() for part in three]).to(dtype),
-            torch.cat([part.bias.detach() for part in three]).to(dtype),
-        )
-        self.output = _linear(attention.out_proj, dtype)
+        self.attention = Attention(block.attention, dtype)
         self.norm = _norm(block.layer_norm, torch.float32)
         self.final_norm = _norm(block.final_layer_norm, torch.float32)
         self.inner = _linear(block.feed_forward.intermediate_dense, dtype)

@@ -1,7 +1,8 @@
 """Any upstream of s3prl, by its name or from a local checkpoint.
 
 States and their number of frames are those of s3prl's own forward; nothing is repeated to reach
-ceil(n / stride) frames, as ``s3prl.nn.S3PRLUpstream`` does. s3prl is imported here only, and only
+ceil(n / stride) frames, as ``s3prl.nn.S3PRLUpstream`` does. For a stream of half precision on a GPU
+HuBERT, wav2vec 2.0 and WavLM are encoded by ``_packed.py``. s3prl is imported here only, and only
 when one of its upstreams is loaded.
 """
 
@@ -17,9 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from ssl_bench.errors import StudyError, suggest
+from ssl_bench.upstreams._fairseq import as_transformers
 from ssl_bench.upstreams._hugging_face import HuggingFaceConfig, weight_files
 from ssl_bench.upstreams._pickles import reading
 from ssl_bench.upstreams.base import Parts, Upstream, UpstreamConfig
+from ssl_bench.upstreams.transformers import TransformersUpstream
 
 NEEDS_PATH = ("_local", "_custom", "_url", "_gdriveid")
 SHORTEST = 800
@@ -34,6 +37,9 @@ RULES: tuple[Callable[[int, int], int], ...] = (
 """How families count frames: whole 25 ms windows, or padded in one of three ways."""
 
 PROBES = (800, 4000, 5279, 5280, 5360, 5361, 9999, 16_000)
+
+ALIKE = 0.01
+"""Largest error, beside a state's length, of what may take the place of s3prl's own forward."""
 
 
 class Config(UpstreamConfig):
@@ -74,6 +80,7 @@ class S3PRLUpstream(Upstream):
                 "expected one stride"
             )
         self.stride = int(rates.pop())
+        self._twin: list[TransformersUpstream] | None = None  # a list: not a part of this module
         self._counted: dict[int, int] = {}
         fits = [
             rule for rule in RULES if all(rule(n, self.stride) == self._count(n) for n in PROBES)
@@ -99,14 +106,10 @@ class S3PRLUpstream(Upstream):
         Raises:
             StudyError: a waveform is shorter than 50 ms, or layers differ in width.
         """
+        _demand_shortest(waveforms)
         groups: dict[int, list[int]] = defaultdict(list)
         for index, wave in enumerate(waveforms):
             groups[len(wave)].append(index)
-        if min(groups) < SHORTEST:
-            raise StudyError(
-                f"upstream: a recording has {min(groups)} samples at 16 kHz, "
-                f"expected at least {SHORTEST} (s3prl's shortest)"
-            )
         parts: dict[int, Tensor] = {}
         for members in groups.values():
             states = self._states([waveforms[i] for i in members])
@@ -118,6 +121,42 @@ class S3PRLUpstream(Upstream):
         for index, states in enumerate(encoded):
             padded[:, index, : states.shape[1]] = states
         return padded, lengths
+
+    def packed(self, waveforms: list[Tensor], normalize: bool, dtype: torch.dtype) -> Tensor:
+        """See :meth:`Upstream.packed`; utterances of any lengths together where that is known.
+
+        The weights are copied to ``dtype`` at the first call: later changes are not seen.
+        """
+        if waveforms[0].is_cuda and dtype is not torch.float32:
+            _demand_shortest(waveforms)
+            for twin in self.twins():
+                return twin.packed(waveforms, normalize, dtype)
+        return super().packed(waveforms, normalize, dtype)
+
+    def twins(self) -> list[TransformersUpstream]:
+        """Return the same encoder as a module of transformers, or nothing.
+
+        It shares the weights as they are at the first call, and is there only if it gives the
+        expert's states for one second of noise.
+        """
+        if self._twin is None:
+            model: Any = getattr(self.expert, "model", None)
+            found = as_transformers(model) if isinstance(model, nn.Module) else None
+            self._twin = []
+            if found is not None:
+                twin = TransformersUpstream(found, _normalizes(self.expert)).eval()
+                if self._is_like(twin):
+                    self._twin = [twin]
+        return self._twin
+
+    def _is_like(self, other: Upstream) -> bool:
+        device = next(self.parameters()).device
+        noise = torch.randn(16_000, generator=torch.Generator().manual_seed(0)) * 0.01
+        with torch.autocast(device.type, enabled=False):
+            own, theirs = self([noise.to(device)])[0], other([noise.to(device)])[0]
+        if own.shape != theirs.shape:
+            return False
+        return bool(((own - theirs).norm(dim=-1) <= ALIKE * own.norm(dim=-1)).all())
 
     def _states(self, waveforms: list[Tensor]) -> Tensor:
         layers = self.expert(waveforms)["hidden_states"]
@@ -161,6 +200,23 @@ def load(config: Config) -> S3PRLUpstream:
         files = list(weight_files(HuggingFaceConfig(kind=config.kind, model=config.path)))
     upstream.files = tuple(files)
     return upstream
+
+
+def _demand_shortest(waveforms: list[Tensor]) -> None:
+    shortest = min(len(wave) for wave in waveforms)
+    if shortest < SHORTEST:
+        raise StudyError(
+            f"upstream: a recording has {shortest} samples at 16 kHz, "
+            f"expected at least {SHORTEST} (s3prl's shortest)"
+        )
+
+
+def _normalizes(expert: Any) -> bool:
+    """Whether an expert gives each waveform zero mean and unit variance: each family's own key."""
+    for settings in ("task_cfg", "cfg"):
+        if hasattr(expert, settings):
+            return bool(getattr(getattr(expert, settings), "normalize", False))
+    return bool(getattr(expert, "wav_normalize", False))
 
 
 def parts(upstream: S3PRLUpstream) -> Parts:

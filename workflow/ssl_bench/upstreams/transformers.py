@@ -29,8 +29,8 @@ from ssl_bench.upstreams._masking import (
 from ssl_bench.upstreams.base import Parts, Upstream
 
 FAMILIES = ("hubert", "wav2vec2", "wavlm", "data2vec-audio")
-PACKED = ("hubert", "wav2vec2")
-"""Families that a GPU encodes without padding; the others differ in attention or position."""
+PACKED = ("hubert", "wav2vec2", "wavlm")
+"""Families that a GPU encodes without padding; data2vec has several positional convolutions."""
 PARTS = ("feature_extractor.", "feature_projection.", "encoder.", "masked_spec_embed")
 
 
