@@ -294,6 +294,41 @@ def test_the_stage_records_files_and_sizes(folder, tmp_path, monkeypatch):
     assert random["weights_sha256"] != about["weights_sha256"]
 
 
+def test_a_study_holds_files_to_their_sums(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    keys = {"kind": "transformers", "model": str(folder)}
+    right, wrong = {"model.safetensors": digest}, {"model.safetensors": "0" * 64}
+
+    def study(sums, **more):
+        return Study.model_validate(
+            {
+                "name": "x",
+                "seeds": 1,
+                "corpora": {"c": {"kind": "synthetic", "recipe": "keywords"}},
+                "upstreams": {"u": {**keys, **more, **({"sha256": sums} if sums else {})}},
+                "tasks": {"t": {"kind": "ks", "corpus": "c"}},
+                "interfaces": ["last"],
+                "sweep": {"learning_rates": [0.1]},
+            }
+        )
+
+    stage.describe(study(right), "u")
+    plain = study(None)
+    (cell,) = plain.cells()
+    assert study(right).fingerprint(cell) == plain.fingerprint(cell)  # what is held changes nothing
+    for sums, line in (
+        (wrong, rf"upstreams\.u\.sha256: model\.safetensors: expected 0{{64}}, found {digest}"),
+        ({**right, "b": digest}, rf"sha256: b: expected {digest}, found no such file read"),
+    ):
+        with pytest.raises(StudyError, match=line):
+            stage.describe(study(sums), "u")
+    with pytest.raises(StudyError, match="found no such file read"):
+        stage.describe(study(right, untrained=True), "u")
+    with pytest.raises(StudyError, match=r"upstreams\.u: sha256"):
+        study({"model.safetensors": "abc"}).upstream_config("u")
+
+
 def test_files_of_sharded_weights(tmp_path):
     model = transformers.Wav2Vec2Model(transformers.Wav2Vec2Config(**SIZES))
     model.save_pretrained(tmp_path, max_shard_size="20KB")

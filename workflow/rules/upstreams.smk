@@ -17,6 +17,7 @@ rule upstream:
     params:
         study=str(study.resolved),
         config=lambda w: study.upstream_slice(w.upstream),
+        sha256=lambda w: study.upstream_config(w.upstream).sha256,
     shell:
         "python -m ssl_bench upstream"
         " --study {params.study:q} --name {wildcards.upstream} 2> {log:q}"

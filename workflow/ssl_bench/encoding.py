@@ -15,6 +15,7 @@ from ssl_bench.corpus import Corpus
 from ssl_bench.device import upload
 from ssl_bench.errors import StudyError
 from ssl_bench.study import Study
+from ssl_bench.upstreams._checkpoints import demand
 from ssl_bench.upstreams.base import SAMPLE_RATE, Upstream
 
 SECONDS = {"cuda": 800, "cpu": 40}
@@ -24,9 +25,16 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 def load_upstream(study: Study, name: str, device: torch.device | str) -> Upstream:
-    """Load an upstream of a study onto a device."""
+    """Load an upstream of a study onto a device.
+
+    Raises:
+        StudyError: it cannot be loaded, or its files have other sums than the study gives.
+    """
     config = study.upstream_config(name)
-    return registry.load("upstreams", config.kind).load(config).to(device)
+    upstream: Upstream = registry.load("upstreams", config.kind).load(config)
+    if config.sha256 is not None:
+        demand(f"upstreams.{name}", config.sha256, upstream.files)
+    return upstream.to(device)
 
 
 def waveforms(data: Corpus, rows: np.ndarray, device: torch.device) -> list[Tensor]:

@@ -24,6 +24,8 @@ OWN = ("training", "learning_rates", "interfaces", "job", "enlarge_by")
 """Keys of a task's entry that are the study's business, not the kind's."""
 UPSTREAMS_OWN = ("fine_tune", "interfaces")
 """The same of an upstream's entry."""
+CHECKED = ("sha256",)
+"""Keys of an upstream's entry that hold it to something and change no state."""
 Source = Literal["memory", "disk", "live"]
 """Where hidden states are kept."""
 Cache = Literal["auto", "memory", "disk", "live"]
@@ -282,7 +284,7 @@ class Study(Strict):
 
     def upstream_slice(self, upstream: str) -> dict[str, Any]:
         """Return all that determines an upstream's states, before it is trained."""
-        return _without(self.upstreams[upstream], *UPSTREAMS_OWN)
+        return _without(self.upstreams[upstream], *UPSTREAMS_OWN, *CHECKED)
 
     def stream_slice(self, upstream: str) -> tuple[Any, ...]:
         """Return what beside the upstream determines what the features stage leaves."""

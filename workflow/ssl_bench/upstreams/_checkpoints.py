@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from ssl_bench.errors import StudyError
@@ -53,6 +53,26 @@ def more_than_weights(message: str) -> str | None:
 def _first(keys: Collection[str]) -> str:
     shown = [repr(key) for key in sorted(keys)[:SHOWN]]
     return ", ".join(shown) + (", …" if len(keys) > SHOWN else "")
+
+
+def demand(where: str, expected: Mapping[str, str], files: Collection[Path]) -> None:
+    """Hold the files that weights were read from to SHA-256 sums.
+
+    Args:
+        where: names the upstream.
+        expected: the sum of every file, by its name.
+        files: what was read.
+
+    Raises:
+        StudyError: another file was read, or one of another sum.
+    """
+    found = {path.name: file_digest(path) for path in files}
+    for name in sorted({*found, *expected}):
+        if found.get(name) != expected.get(name):
+            raise StudyError(
+                f"{where}.sha256: {name}: expected {expected.get(name, 'no such file')}, "
+                f"found {found.get(name, 'no such file read')}"
+            )
 
 
 def file_digest(path: Path) -> str:

@@ -16,10 +16,11 @@ and, where the encoder can be fine-tuned,
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from ssl_bench.configuration import Strict
@@ -27,10 +28,16 @@ from ssl_bench.configuration import Strict
 SAMPLE_RATE = 16_000
 
 
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+"""A SHA-256 in hex digits."""
+
+
 class UpstreamConfig(Strict):
     """Keys that every upstream entry has."""
 
     kind: str
+    sha256: dict[str, Digest] | None = None
+    """Of every file that weights are read from, by its name; where given, others are refused."""
 
     def inputs(self) -> list[Path]:
         """List the local files that it is read from: a change of one makes its states anew."""
