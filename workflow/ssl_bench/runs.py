@@ -65,8 +65,8 @@ class Runs:
 
     A run whose gradient is not finite is stopped and keeps its last finite weights; the others go
     on. With ``skip`` it goes on, too, without that update. ``alive`` (R,) says which still train,
-    ``updates`` (R,) how many updates each has had. ``recordable``: whether a step's work is the same for
-    all batches of a shape, so that it can be recorded as a CUDA graph.
+    ``updates`` (R,) how many updates each has had. ``recordable``: whether a step's work is the
+    same for all batches of a shape, so that it can be recorded as a CUDA graph.
     """
 
     recordable = True
