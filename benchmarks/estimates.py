@@ -5,8 +5,9 @@
 Leaves every step of ``workflow/ssl_bench/planning/throughput.csv`` out in turn, estimates it from
 the others (``planning/estimate.py``) and prints the ratio of the estimate to the measurement: of
 one run, and of three and seven, each measured as cheaply as the plan counts it, alone or stacked.
-The weighted sum, which no estimate does without, is left out too, to show why; and tasks with the
-same head lend each other their steps. No GPU is used.
+The weighted sum, which no estimate does without, is left out too, to show why; tasks with the same
+head lend each other their steps; and kinds that were timed take those of the kind that is called
+nearest to them. No GPU is used.
 """
 
 from collections.abc import Iterator
@@ -14,7 +15,14 @@ from itertools import groupby, permutations
 from statistics import median
 from typing import NamedTuple
 
-from ssl_bench.planning.estimate import PLAIN, REFERENCE, by_ratio, of_one_run
+from ssl_bench.planning.estimate import (
+    NEAREST_INTERFACE,
+    NEAREST_TASK,
+    PLAIN,
+    REFERENCE,
+    by_ratio,
+    of_one_run,
+)
 from ssl_bench.planning.known import rows
 from ssl_bench.planning.throughput import milliseconds
 
@@ -71,6 +79,20 @@ def lent() -> list[Ratio]:
     return made
 
 
+def nearest() -> list[Ratio]:
+    """Take the steps of the nearest kind of task or interface in place of a step's own."""
+    made = []
+    for hardware, size, audio, lines in by_size():
+        steps = of_one_run(lines)[audio]
+        for task, interface in steps:
+            near = (NEAREST_TASK.get(task), interface), (task, NEAREST_INTERFACE.get(interface))
+            for lender in near:
+                if lender in steps:
+                    ratio = steps[lender] / steps[task, interface]
+                    made.append(Ratio(hardware, size, task, interface, [ratio]))
+    return made
+
+
 def summary(made: list[Ratio]) -> tuple[int, float, float, float]:
     """Return how many steps, and over them and ``RUNS`` the median, least and largest ratio."""
     values = [value for ratio in made for value in ratio.values]
@@ -82,7 +104,7 @@ def show(title: str, made: list[Ratio]) -> None:
     print(title)
     for one in made:
         values = "".join(f"{value:8.2f}" for value in one.values)
-        print(f"  {one.hardware}  {one.size:10}  {one.task:10}{one.interface:18}{values}")
+        print(f"  {one.hardware}  {one.size:10}  {one.task:10}{one.interface:21}{values}")
     print("  {} steps: median {:.2f}, {:.2f} to {:.2f}".format(*summary(made)))
 
 
@@ -92,3 +114,4 @@ if __name__ == "__main__":
     show(f"estimated / measured, {runs} runs", [r for r in every if r.interface != PLAIN])
     show(f"the same of {PLAIN}, never done", [r for r in every if r.interface == PLAIN])
     show(f"steps lent between {' and '.join(SAME_HEAD)}, 1 run", lent())
+    show("steps of the nearest kind, 1 run", nearest())

@@ -37,5 +37,18 @@ def test_the_page_on_the_paper_has_the_summary(estimates, repository):
     assert f"{count} steps: median {middle:.2f}, from {least:.2f} to {most:.2f}" in page
     plain = estimates.summary([one for one in every if one.interface == estimate.PLAIN])
     assert f"up to {plain[3]:.1f} times" in page
-    count, middle, least, most = estimates.summary(estimates.lent())
-    assert f"{count} steps: median {middle:.2f}, from {least:.2f} to {most:.2f}" in page
+    for made in (estimates.lent(), estimates.nearest()):
+        count, middle, least, most = estimates.summary(made)
+        assert f"{count} steps: median {middle:.2f}, from {least:.2f} to {most:.2f}" in page
+
+
+def test_the_page_on_the_paper_has_every_ratio(estimates, repository):
+    page = (repository / "docs" / "paper.md").read_text(encoding="utf-8")
+    cells: dict[str, dict[str, float]] = {}
+    for one in estimates.left_out():
+        if one.interface != estimate.PLAIN:
+            cells.setdefault(f"{one.size}, {one.interface}", {})[one.task] = one.values[0]
+    tasks = ("er", "ic", "sv", "mono_asr", "multi_asr", "multi_lid")
+    for name, ratios in cells.items():
+        row = [f"{ratios[task]:.2f}" if task in ratios else "" for task in tasks]
+        assert " ".join(f"| {name} | {' | '.join(row)} |".split()) in " ".join(page.split())

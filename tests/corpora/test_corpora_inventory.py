@@ -1,6 +1,7 @@
 """Missing files are told before a job starts: by `check`, and when Snakemake does."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,20 @@ def test_corpora_that_miss_the_same_are_told_together(raw):
     line = str(raised.value)
     assert line.startswith("corpora.fold1 and 2 more: 5 files are missing: none/Session1/")
     assert line.count("none/Session1/") == 1
+
+
+def test_folders_that_a_corpus_can_do_without_are_told_and_no_error(raw, copied, capsys):
+    root = copied("ml_superb")
+    shutil.rmtree(root / "mls" / "eng")  # test of the other English sets pools it
+    entry = {"kind": "ml_superb", "root": str(root), "train": "10min"}
+    tracks = {track: {**entry, "track": track} for track in ("eng2", "eng3", "rus")}
+    raw["corpora"] = {"fsc": raw["corpora"]["fsc"], **tracks}
+    study = parse(raw)
+    inventory.tell(study)
+    inventory.check(study)
+    (line,) = capsys.readouterr().err.splitlines()
+    said = f"1 folders that published lists name are not there: {root}/mls/eng/"
+    assert line == f"corpora.eng2 and 1 more: {said}"
 
 
 def test_a_list_that_is_not_in_order_is_told_with_its_corpus(raw):

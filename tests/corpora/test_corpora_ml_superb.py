@@ -159,6 +159,31 @@ def test_what_is_missing_is_named(root, load):
         assert load(**keys(root, track)).missing() == [f"{root}/LAD/"]
 
 
+def folders(root, track="multilingual", **more):
+    config = ml_superb.Config(**keys(str(root), track, **more))
+    return {gone.removeprefix(f"{root}/").rstrip("/") for gone in ml_superb.lacking(config)}
+
+
+def test_folders_that_published_lists_name_are_told(root):
+    few = ml_superb._few_shot()
+    gone = folders(root)
+    assert {folder.split("/")[1] for folder in gone} == (set(few) - {"dan", "sun"}) | {"nld", "dan"}
+    assert {"fleurs/dan", "commonvoice/epo", "nchlt/tsn", "mexico-el/tos", "swc/nld"} <= gone
+    assert not gone & {"NST/dan", "commonvoice/dan", "googlei18n_asr/sun", "swc/eng", "mls/eng"}
+    assert folders(root, reserved="none") == {"swc/nld"}
+    assert folders(root, "eng1") == set()
+    shutil.rmtree(root / "voxpopuli" / "eng")
+    assert folders(root, "eng1") == {"voxpopuli/eng"}  # eng1's test set has it, too
+    shutil.rmtree(root / "voxpopuli")
+    assert folders(root, "eng1") == set()  # which `missing` tells
+
+
+def test_each_utterance_of_the_reserved_languages_has_a_dataset():
+    for language, names in ml_superb._few_shot().items():
+        for name in names:
+            assert ml_superb._dataset(name.split(f"_{language}_")[0]) in ml_superb.DATASETS
+
+
 def test_an_unknown_track_names_the_nearest(load, root):
     with pytest.raises(StudyError, match="track: unknown 'eng4'; did you mean 'eng"):
         load(**keys(root, "eng4"))

@@ -12,27 +12,31 @@ def compare(decay: float, decoupled: bool) -> None:
     shape = (3, 1500)
     rows, grads = torch.randn(shape), torch.randn(shape)
     first, second = 0.1 * torch.randn(shape), torch.rand(shape)
-    grads[1, 7] = torch.nan  # a run that is lost
-    alive = torch.tensor([True, False, True])
+    grads[1, 7] = torch.nan  # an update that is not taken
+    taken = torch.tensor([True, False, True])
     rates, scale = torch.tensor([1e-2, 1e-3, 1e-1]), torch.rand(shape[1]) + 0.5
-    shrink, steps = torch.tensor([0.5, 1.0, 0.1]), torch.tensor(5.0, dtype=torch.float64)
+    shrink, steps = torch.tensor([0.5, 1.0, 0.1]), torch.tensor([5.0, 0.0, 2.0]).double()
     found = [x.clone() for x in (rows, first, second)]
     update_rows(
-        *(found[0], grads, found[1], found[2], steps, rates, scale, shrink, alive),
+        *(found[0], grads, found[1], found[2], steps, rates, scale, shrink, taken),
         *(decay, decoupled),
     )
-    kept = torch.where(alive[:, None], grads * shrink[:, None], 0.0)
+    kept = grads * shrink[:, None]
     if decay and not decoupled:
         kept = kept + decay * rows
-    first.lerp_(kept, 0.1)
-    second.mul_(0.999).addcmul_(kept, kept, value=0.001)
+    expected = [rows, first.lerp(kept, 0.1), second * 0.999 + 0.001 * kept * kept]
     rate = rates[:, None] * scale
-    bias = (1 - 0.999**steps).sqrt()
-    change = rate * (first / (1 - 0.9**steps)) / (second.sqrt() / bias + 1e-8)
+    bias = (1 - 0.999 ** steps[:, None]).sqrt()
+    change = rate * (expected[1] / (1 - 0.9 ** steps[:, None])) / (expected[2].sqrt() / bias + 1e-8)
     if decay and decoupled:
         change = change + rate * decay * rows
-    rows.sub_(torch.where(alive[:, None], change, 0.0))
-    for one, other in zip(found, (rows, first, second), strict=True):
+    expected[0] = rows - change
+    before = rows, first, second
+    expected = [
+        torch.where(taken[:, None], new.float(), old)
+        for new, old in zip(expected, before, strict=True)
+    ]
+    for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 

@@ -134,7 +134,7 @@ def test_a_training_that_diverges_after_its_best_is_told_too(ready, monkeypatch)
 
     def lost_at_the_last_step(self, *arguments) -> None:
         real(self, *arguments)
-        self.alive[-1] &= self._steps < 4
+        self.alive[-1] &= self.updates[-1] < 4
 
     monkeypatch.setattr(Runs, "update", lost_at_the_last_step)
     with pytest.raises(StudyError, match="the loss of seed 1 is not finite"):

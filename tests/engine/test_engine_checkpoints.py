@@ -134,15 +134,21 @@ def assert_same(found: tuple[Runs, Trained], expected: tuple[Runs, Trained]) -> 
         ("ks", (1e-2, 1e-2), {"balance": True, "crop_seconds": 0.31, "select": "last"}),
         ("ks", (1e-2, 1e-2), {"select": "dev_loss", "average": 2}),
         ("ks", (1e-2, 1e30, 1e-2), {"clip": 5.0}),
+        ("ks", (1e-2, 1e30, 1e-2), {"not_finite": "skip"}),
     ],
-    ids=["augmented", "sequence", "balanced", "averaged", "diverged"],
+    ids=["augmented", "sequence", "balanced", "averaged", "diverged", "skipped"],
 )
 def test_a_training_that_was_killed_again_and_again_ends_the_same(
     bench, lose, capsys, task, rates, said
 ) -> None:
     made = bench(task, rates, **said)
     expected = made.train(None)
-    assert expected[0].alive.tolist() == [rate < 1 for rate in rates]
+    skips = said.get("not_finite") == "skip"
+    assert expected[0].alive.tolist() == [rate < 1 or skips for rate in rates]
+    if skips:
+        last = expected[1].history[-len(rates) :]
+        assert [row["skipped"] > 0 for row in last] == [rate >= 1 for rate in rates]
+        assert "updates skipped: not finite" in capsys.readouterr().err
     done = 0
     for step in KILLED:
         lose(step - done)
@@ -259,7 +265,7 @@ def test_sigterm_ends_a_training_after_its_step(bench, lose, capsys, monkeypatch
 
     def asked(self, *arguments) -> None:
         real(self, *arguments)
-        if self._steps == 3:
+        if self.updates.max() == 3:
             os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(Runs, "update", asked)

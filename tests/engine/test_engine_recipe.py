@@ -43,6 +43,7 @@ def test_every_kind_has_a_recipe(kind: str) -> None:
     assert recipe.learning_rate in recipe.learning_rates
     assert recipe.training.batch_utterances is not None
     assert recipe.training.layer_weight_scale == 1  # one learning rate for all
+    assert recipe.training.not_finite == "skip"
     assert settle(recipe.training) == recipe.training.model_copy()
 
 
@@ -132,7 +133,8 @@ def test_keys_that_came_later_are_no_part_of_a_cell_where_they_do_nothing() -> N
         *("steps", "batch_seconds", "buckets", "optimizer", "weight_decay", "clip"),
         *("warmup", "schedule", "layer_weight_scale", "evaluations"),
     }
-    for key, value in [("crop_seconds", 8.0), ("precision", "fp32"), ("average", 5)]:
+    later = [("crop_seconds", 8.0), ("precision", "fp32"), ("average", 5), ("not_finite", "skip")]
+    for key, value in later:
         assert Training(batch_seconds=9.0, **{key: value}).identity() == {**plain, key: value}
 
 

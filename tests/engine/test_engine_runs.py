@@ -150,6 +150,32 @@ def test_a_run_that_diverges_stops_and_harms_no_other() -> None:
     assert any((group.params[n][0] != before[n][0]).any() for n in before)
 
 
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_an_update_that_is_skipped_leaves_a_run_as_if_it_had_not_been(decoupled: bool) -> None:
+    runs = [Run(0, 1e-2), Run(1, 1e-2)]
+    options = {"skip": True, "weight_decay": 0.1, "decoupled": decoupled}
+    skipping, without = (Runs(runs, make, CPU, stackable=True, **options) for _ in range(2))
+    generator = torch.Generator().manual_seed(0)
+    for step in range(6):
+        grads = torch.randn(skipping._flat.shape, generator=generator)
+        lost = grads.clone()
+        if step in (0, 3):
+            lost[1, 2] = (torch.nan, torch.inf)[step // 3]
+        skipping.update(lost, 1.0)
+        if step in (0, 3):  # the first run's update alone
+            own = {name: value[1:].clone() for name, value in without.state().items()}
+            without.update(grads, 1.0)
+            with torch.no_grad():
+                for name, value in own.items():
+                    without.state()[name][1:] = value
+        else:
+            without.update(grads, 1.0)
+    assert skipping.alive.all()
+    assert skipping.updates.tolist() == [6, 4]
+    for name, value in skipping.state().items():
+        assert torch.equal(value, without.state()[name]), name
+
+
 def test_layer_weights_learn_faster() -> None:
     slow = trained([Run(0, 1e-3)])
     fast = trained([Run(0, 1e-3)], layer_weight_scale=10.0)

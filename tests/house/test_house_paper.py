@@ -1,5 +1,7 @@
 """config/paper.yaml: every published cell, by the published recipes, and nothing besides."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,9 +11,14 @@ from analysis import paper, paper_tables, paper_verdicts
 from analysis.evidence import Evidence
 from analysis.paper import Finder
 from analysis.tables import checked
-from ssl_bench import metrics
-from ssl_bench.study import parse
+from ssl_bench import metrics, registry
+from ssl_bench.heads.specaugment import SpecAugmentConfig
+from ssl_bench.recipe import FineTune, Training
+from ssl_bench.study import Study, parse
 
+KINDS = registry.kinds("tasks")
+AT_RANDOM = {"ks", "sid", "sv"}
+"""Kinds whose batches are random by default."""
 SEEDS, ROWS = 2, 24
 CONTROL = "weighted_sum_mlp"
 
@@ -136,3 +143,46 @@ def test_averages_are_those_of_the_tables(study):
         listed = [[entry["members"][0].format(m) + ending for m in group] for group in members]
         assert list(groups.values()) == listed
     assert set(study.averages) == {"er", "mono_10min", "mono_1h", "mono_1h_large"}
+
+
+# ---- the table of deviations
+
+
+def deviations(repository):
+    """Return the rows of the table: what, published, here, option."""
+    page = (repository / "docs" / "recipes.md").read_text(encoding="utf-8")
+    part = page.split("## Deviations, and their options\n")[1]
+    lines = [line for line in part.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[1:]]
+
+
+def test_every_deviation_has_an_option_or_a_reason(repository):
+    rows = deviations(repository)
+    assert len(rows) > 25
+    for row in rows:
+        assert len(row) == 4, row
+        option = row[3]
+        named = re.findall(r"`(\w+): ", option)
+        assert named or option.startswith(("same numbers", "none: ")), row
+
+
+def test_every_option_is_a_key_and_every_test_is_there(repository):
+    known = set(Study.model_fields) | set(Training.model_fields) | set(FineTune.model_fields)
+    for room in ("tasks", "corpora"):
+        for kind in registry.kinds(room):
+            known |= set(registry.load(room, kind).Config.model_fields)
+    known |= set(SpecAugmentConfig.model_fields)
+    for row in deviations(repository):
+        text = " ".join(row[2:])
+        assert set(re.findall(r"`(\w+): ", text)) <= known, row
+        assert all((repository / path).is_file() for path in re.findall(r"tests/[\w/.]+py", text))
+
+
+def test_what_the_table_calls_the_default_is_the_default():
+    of_kind = {kind: registry.load("tasks", kind).RECIPE.training for kind in KINDS}
+    assert {kind for kind, training in of_kind.items() if training.buckets == 1} == AT_RANDOM
+    assert {training.not_finite for training in of_kind.values()} == {"skip"}
+    assert {training.layer_weight_scale for training in of_kind.values()} == {1}
+    sv, corpus = of_kind["sv"], registry.load("corpora", "voxceleb1").Config
+    assert (sv.evaluations, sv.select, sv.average) == (20, "dev_metric", 1)
+    assert corpus.model_fields["dev_speakers"].default == 0

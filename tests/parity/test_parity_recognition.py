@@ -1,4 +1,4 @@
-"""Phone and speech recognition: s3prl's experts against our heads, losses and decoding.
+"""Phones, speech and slots: s3prl's experts against our heads, losses and decoding.
 
 Each test makes s3prl's expert as SUPERB configures it, copies its weights into our head (rows of
 the last layer by the names of the classes, whose order differs) and gives both the same features.
@@ -10,8 +10,23 @@ import numpy as np
 import pytest
 import torch
 
+from ssl_bench.tasks.sf import written
+
 PHONES = [f"P{i}" for i in range(71)]
 CHARACTERS = [*"ABCDEFGHIJKLMNOPQRSTUVWXYZ'|"]
+SLOTS = [f"slot{i:02}" for i in range(39)]  # as many as Audio SNIPS has
+RECURRENT = {
+    "total_rate": -1,
+    "module": "LSTM",
+    "bidirection": True,
+    "dim": [1024, 1024],
+    "dropout": [0.2, 0.2],
+    "layer_norm": [False, False],
+    "proj": [False, False],
+    "sample_rate": [1, 1],
+    "sample_style": "concat",
+}
+"""The model of asr/config.yaml and ctc/snips.yaml."""
 
 
 # ---- phone recognition
@@ -108,17 +123,7 @@ def characters(heads, superb, make_task, tmp_path):
         "modelrc": {
             "project_dim": 1024,
             "select": "RNNs",
-            "RNNs": {
-                "total_rate": -1,
-                "module": "LSTM",
-                "bidirection": True,
-                "dim": [1024, 1024],
-                "dropout": [0.2, 0.2],
-                "layer_norm": [False, False],
-                "proj": [False, False],
-                "sample_rate": [1, 1],
-                "sample_style": "concat",
-            },
+            "RNNs": RECURRENT,
         },
     }
     torch.manual_seed(0)
@@ -175,3 +180,79 @@ def test_asr_predictions_and_wer(heads, characters, unknown):
     words = [word for words in records["pred_words"] for word in words]
     assert len(words) > 8
     assert any("<unk>" in word for word in words) == bool(unknown)
+
+
+# ---- slot filling
+
+
+@pytest.fixture
+def slots(heads, superb, make_task, tmp_path):
+    """SUPERB SF: ctc/snips.yaml."""
+    characters = [*"ABCDEFGHIJKLMNOPQRSTUVWXYZ'", " "]
+    (tmp_path / "characters").write_text("".join(f"{c}\n" for c in characters))
+    (tmp_path / "slots").write_text("\n".join(["O", *SLOTS]))
+    files = {"vocab_file": str(tmp_path / "characters"), "slots_file": str(tmp_path / "slots")}
+    config = {
+        "corpus": {"name": "snips"},
+        "text": {"mode": "character-slot", **files},
+        "model": {"project_dim": 1024, "select": "RNNs", "RNNs": RECURRENT, "zero_infinity": True},
+        "metric": ["slot_type_f1", "slot_value_cer"],
+        "metric_higher_better": True,
+    }
+    torch.manual_seed(0)
+    expert = superb("downstream.ctc.expert").DownstreamExpert(heads.dim, 320, config, str(tmp_path))
+    spoken = [
+        ("PLAY THE QUEEN", "O O slot03"),
+        ("FLY TO NEW YORK", "O O slot11 slot11"),
+        ("7 O'CLOCK", "slot00 slot00"),
+        ("NO", "O"),
+    ]
+    everything = (" ".join(["A"] * len(SLOTS)), " ".join(SLOTS))
+    words, named = zip(*spoken, everything, strict=True)
+    task = make_task("sf", heads.table({"text": words, "slots": named}))
+    symbols = [*expert.tokenizer._vocab_list, *expert.tokenizer.slots]
+    order = [symbols.index(symbol) for symbol in task.symbols]
+    assert sorted(order) == list(range(109))
+    weights = {"projector.weight": expert.projector.weight, "projector.bias": expert.projector.bias}
+    for i, rnn in enumerate(expert.model.rnns):
+        weights |= {f"rnns.{i}.{name}": value for name, value in rnn.layer.state_dict().items()}
+    weights["linear.weight"] = expert.model.linear.weight[order]
+    weights["linear.bias"] = expert.model.linear.bias[order]
+    head = heads.copy(task.head(heads.dim), weights)
+    assert heads.count(head) == heads.count(expert)
+    labels = [expert.tokenizer.encode(f"BOS {text} EOS\tO {slot} x") for text, slot in spoken]
+    return expert.eval(), task, head, labels, order
+
+
+def test_sf_outputs_and_loss(heads, slots):
+    expert, task, head, labels, order = slots
+    each, padded, lengths = heads.features()
+    expected = expert("train", each, labels, list("abcd"), defaultdict(list))
+    outputs, loss = heads.loss_of(task, head, padded, lengths, task.ids("train")[:4])
+    theirs, _ = expert.model(expert.projector(padded), lengths)
+    valid = torch.arange(padded.shape[1]) < lengths[:, None]
+    heads.close(outputs[valid], theirs[..., order][valid])
+    heads.close(loss, expected)
+
+
+def test_sf_predictions_and_both_metrics(heads, slots, superb):
+    """One utterance at a time, marks and a character raised so that they come out."""
+    expert, task, head, labels, order = slots
+    symbols = task.symbols.tolist()
+    for symbol, raised in (("B-slot03", 0.05), ("E-slot03", 0.06), ("N", 0.05), ("<unk>", 0.04)):
+        head.linear.bias.data[symbols.index(symbol)] += raised
+    expert.model.linear.bias.data[order] = head.linear.bias.data
+    each, padded, lengths = heads.features()
+    records = defaultdict(list)
+    for feature, label in zip(each, labels, strict=True):
+        expert("dev", [feature], [label], ["a"], records)
+    found = task.predict(*head(padded, lengths))
+    texts = [written(task.symbols[tokens].tolist()) for tokens in found]
+    assert texts == records["hypothesis"]
+    assert {"B-slot03", "E-slot03"} <= set(" ".join(texts).split())
+    metric = superb("downstream.ctc.metric")
+    both = {key: records[key] for key in ("hypothesis", "groundtruth")}
+    scores = task.score("dev", task.ids("dev")[:4], found)
+    assert task.value(scores) == pytest.approx(100 * metric.slot_type_f1(**both))
+    cer = scores["value_errors"].sum() / scores["value_length"].sum()
+    assert cer == pytest.approx(metric.slot_value_cer(**both))

@@ -47,8 +47,9 @@ def check(
     )
     if missing:
         for corpus in made.corpora:
-            for file in inventory.missing(made, corpus):
+            for file in inventory.missing(made, corpus) + inventory.lacking(made, corpus):
                 print(f"{corpus}\t{file}")
+    inventory.tell(made)
     inventory.check(made)
 
 

@@ -23,7 +23,7 @@ def update_rows(
     rates: Tensor,
     scale: Tensor,
     shrink: Tensor,
-    alive: Tensor,
+    taken: Tensor,
     decay: float,
     decoupled: bool,
 ) -> None:
@@ -34,18 +34,18 @@ def update_rows(
         grads: gradients, not clipped.
         first: mean of gradients.
         second: mean of their squares.
-        steps: how many steps there are with this one, a scalar tensor.
+        steps: (R,) how many steps each run has taken with this one.
         rates: (R,) learning rate of each run in this step.
         scale: (P,) how many times faster than the rest a parameter learns.
         shrink: (R,) what gradients are multiplied by, to clip them.
-        alive: (R,) bool; other rows stay as they are, and so do their moments but for fading.
+        taken: (R,) bool; other rows stay as they are, and so do their moments.
         decay: weight decay.
         decoupled: AdamW's rather than Adam's.
     """
     runs, count = rows.shape
-    biases = torch.stack([1 - 0.9**steps, (1 - 0.999**steps).sqrt()]).float()
+    biases = torch.stack([1 - 0.9**steps, (1 - 0.999**steps).sqrt()], 1).float()
     _kernel[(triton.cdiv(count, BLOCK), runs)](
-        *(rows, grads, first, second, biases, rates, scale, shrink, alive),
+        *(rows, grads, first, second, biases, rates, scale, shrink, taken),
         count,
         decay,
         COUPLED=bool(decay) and not decoupled,
@@ -62,8 +62,8 @@ def prepare(count: int, decay: float, decoupled: bool, device: torch.device) -> 
 @cache
 def _try(count: int, decay: float, decoupled: bool, device: torch.device) -> None:
     one, row = torch.ones(1, device=device), torch.ones(1, count, device=device)
-    steps, alive = one.double()[0], one.bool()
-    update_rows(*(row, row, row, row.clone(), steps, one, row[0], one, alive), decay, decoupled)
+    arguments = row, row, row, row.clone(), one.double(), one, row[0], one, one.bool()
+    update_rows(*arguments, decay, decoupled)
 
 
 @triton.jit
@@ -76,7 +76,7 @@ def _kernel(  # type: ignore[no-untyped-def]
     rates,
     scale,
     shrink,
-    alive,
+    taken,
     count,
     decay,
     COUPLED: tl.constexpr,
@@ -85,12 +85,10 @@ def _kernel(  # type: ignore[no-untyped-def]
 ):
     run = tl.program_id(1)
     column = tl.program_id(0) * SIZE + tl.arange(0, SIZE)
-    inside = column < count
+    inside = (column < count) & (tl.load(taken + run) != 0)
     place = run.to(tl.int64) * count + column
-    lives = tl.load(alive + run) != 0
     value = tl.load(rows + place, inside, 0.0)
     found = tl.load(grads + place, inside, 0.0) * tl.load(shrink + run)
-    found = tl.where(lives, found, 0.0)
     if COUPLED:
         found += decay * value
     mean = tl.load(first + place, inside, 0.0)
@@ -99,7 +97,8 @@ def _kernel(  # type: ignore[no-untyped-def]
     tl.store(first + place, mean, inside)
     tl.store(second + place, square, inside)
     rate = tl.load(rates + run) * tl.load(scale + column, inside, 0.0)
-    change = rate * (mean / tl.load(biases)) / (tl.sqrt(square) / tl.load(biases + 1) + 1e-8)
+    first_bias, second_bias = tl.load(biases + 2 * run), tl.load(biases + 2 * run + 1)
+    change = rate * (mean / first_bias) / (tl.sqrt(square) / second_bias + 1e-8)
     if DECOUPLED:
         change += rate * decay * value
-    tl.store(rows + place, tl.where(lives, value - change, value), inside)
+    tl.store(rows + place, value - change, inside)

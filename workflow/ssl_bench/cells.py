@@ -273,6 +273,7 @@ def _runs(stream: Stream, part: list[Run], make: Callable[[], Joined], training:
         "clip": training.clip,
         "layer_weight_scale": training.layer_weight_scale,
         "autocast": training.precision == "bf16",
+        "skip": training.not_finite == "skip",
     }
     if training.precision == "bf16":
         demand_bf16(stream.device, "training.precision: bf16", "fp32")

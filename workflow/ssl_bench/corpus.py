@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ssl_bench import audio, registry
+from ssl_bench import audio, inventory, registry
 from ssl_bench.corpora._recordings import some
 from ssl_bench.corpora.base import SPLITS, table
 from ssl_bench.errors import StudyError
@@ -72,6 +72,7 @@ def _write(study: Study, name: str, folder: Path) -> None:
         listed = folder / f"{split}.jsonl.gz"
         with named(listed):
             subset.filter(lambda cut: cut.id in used).to_file(listed)
+    inventory.tell(study, name)
     about = summary(frame, kind.published(config) if hasattr(kind, "published") else {})
     with whole(folder / "summary.json") as place:
         place.write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n")

@@ -3,6 +3,7 @@
 from ssl_bench import registry
 from ssl_bench.corpora._recordings import some
 from ssl_bench.errors import StudyError
+from ssl_bench.progress import say
 from ssl_bench.study import Study
 
 
@@ -15,6 +16,24 @@ def missing(study: Study, corpus: str) -> list[str]:
     config = study.corpus_config(corpus)
     kind = registry.load("corpora", config.kind)
     return kind.missing(config) if hasattr(kind, "missing") else []
+
+
+def lacking(study: Study, corpus: str) -> list[str]:
+    """List the folders that a corpus can do without, but that published lists name."""
+    config = study.corpus_config(corpus)
+    kind = registry.load("corpora", config.kind)
+    return kind.lacking(config) if hasattr(kind, "lacking") else []
+
+
+def tell(study: Study, *corpora: str) -> None:
+    """Say which folders corpora lack, those that lack the same together; it is no error."""
+    lists: dict[str, list[str]] = {}
+    for corpus in corpora or study.corpora:
+        if gone := lacking(study, corpus):
+            line = some("folders that published lists name are not there", gone)
+            lists.setdefault(line, []).append(corpus)
+    for line, listed in lists.items():
+        say(f"{_named(listed)}: {line}")
 
 
 def check(study: Study, prepared: bool = True) -> None:

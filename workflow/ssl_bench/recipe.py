@@ -31,7 +31,7 @@ class Training(Strict):
     passes on a GPU, by autocast; a CPU computes in fp32. ``order: shared`` gives all seeds the
     same batches, read once for all runs: a seed then varies initialisation and dropout only.
     ``select`` says which of the evaluated steps are best, and the weights of the ``average`` best
-    are averaged.
+    are averaged. Where a gradient is not finite, ``not_finite`` stops the run, or skips the update.
     """
 
     recipe: Literal["published", "none"] = "published"
@@ -53,6 +53,7 @@ class Training(Strict):
     order: Literal["own", "shared"] = "own"
     select: Literal["dev_metric", "dev_loss", "last"] = "dev_metric"
     average: int = Field(1, ge=1)
+    not_finite: Literal["stop", "skip"] = "stop"
 
     @model_validator(mode="after")
     def _one_size(self) -> "Training":
@@ -87,6 +88,7 @@ _LATER: dict[str, Any] = {
     "order": "own",
     "select": "dev_metric",
     "average": 1,
+    "not_finite": "stop",
 }
 
 

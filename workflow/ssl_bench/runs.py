@@ -64,8 +64,9 @@ class Runs:
     """R stacked copies of a :class:`Joined` and their optimizer (Adam or AdamW).
 
     A run whose gradient is not finite is stopped and keeps its last finite weights; the others go
-    on. ``alive`` (R,) says which still train. ``recordable``: whether a step's work is the same for
-    all batches of a shape, so that it can be recorded as a CUDA graph.
+    on. With ``skip`` it goes on, too, without that update. ``alive`` (R,) says which still train,
+    ``updates`` (R,) how many updates each has had. ``recordable``: whether a step's work is the
+    same for all batches of a shape, so that it can be recorded as a CUDA graph.
     """
 
     recordable = True
@@ -82,6 +83,7 @@ class Runs:
         clip: float = 1.0,
         layer_weight_scale: float = 1.0,
         autocast: bool = True,
+        skip: bool = False,
     ) -> None:
         modules = []
         for run in runs:
@@ -105,6 +107,7 @@ class Runs:
         self.skeleton = modules[0].to(device)
         self.alive = torch.ones(len(runs), dtype=torch.bool, device=device)
         self.clip, self.weight_decay, self.decoupled = clip, weight_decay, decoupled
+        self.skip = skip
         rates = torch.tensor([run.learning_rate for run in runs], device=device)
         self.layer_weight_scale = layer_weight_scale
         scales = [self.scale(name) for name in stacked]
@@ -118,7 +121,7 @@ class Runs:
         else:
             self._rates = rates[:, None] * self._scale
         self._first, self._second = torch.zeros_like(self._flat), torch.zeros_like(self._flat)
-        self._steps = torch.zeros((), dtype=torch.float64, device=device)
+        self.updates = torch.zeros(len(runs), dtype=torch.float64, device=device)
 
     def __len__(self) -> int:
         return len(self.runs)
@@ -213,32 +216,39 @@ class Runs:
         All that changes from step to step is a tensor, so that a CUDA graph can be made of it.
         """
         norm = grads.norm(dim=1)
-        self.alive &= norm.isfinite()
-        alive = self.alive[:, None]
+        taken = norm.isfinite()
+        if not self.skip:
+            self.alive &= taken
+            taken = self.alive
         scale = (self.clip / (norm + 1e-6)).clamp(max=1.0)
-        self._steps += 1
+        self.updates += taken
         if self._fused:
             from ssl_bench._adam import update_rows
 
             rates = self._run_rates * rate
             update_rows(
-                *(self._flat, grads, self._first, self._second, self._steps),
-                *(rates, self._scale, scale, self.alive),
+                *(self._flat, grads, self._first, self._second, self.updates),
+                *(rates, self._scale, scale, taken),
                 *(self.weight_decay, self.decoupled),
             )
             return
-        first_bias = 1 - 0.9**self._steps
-        second_bias = (1 - 0.999**self._steps).sqrt()
+        taken = taken[:, None]
+        first_bias = (1 - 0.9**self.updates).float()[:, None]
+        second_bias = (1 - 0.999**self.updates).sqrt().float()[:, None]
         lr = self._rates * rate
-        grads = torch.where(alive, grads * scale[:, None], 0.0)
+        grads = torch.where(taken, grads * scale[:, None], 0.0)
         if self.weight_decay and not self.decoupled:
             grads = grads + self.weight_decay * self._flat
+        moments = self._first, self._second
+        before = [moment.clone() for moment in moments] if self.skip else []
         self._first.lerp_(grads, 0.1)
         self._second.mul_(0.999).addcmul_(grads, grads, value=0.001)
+        for moment, value in zip(moments, before, strict=False):
+            moment.copy_(torch.where(taken, moment, value))
         change = lr * (self._first / first_bias) / (self._second.sqrt() / second_bias + 1e-8)
         if self.weight_decay and self.decoupled:
             change = change + lr * self.weight_decay * self._flat
-        self._flat.sub_(torch.where(alive, change, 0.0))
+        self._flat.sub_(torch.where(taken, change, 0.0))
 
     def state(self) -> dict[str, Tensor]:
         """Return all tensors that training changes, as they are: none is a copy."""
@@ -246,7 +256,7 @@ class Runs:
             "parameters": self._flat,
             "first": self._first,
             "second": self._second,
-            "updates": self._steps,
+            "updates": self.updates,
             "alive": self.alive,
             **{f"buffer.{name}": value for name, value in self.buffers.items()},
         }

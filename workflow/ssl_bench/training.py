@@ -93,7 +93,9 @@ def train(
                 history.append({"group": place_of, **row})
         last_mark = step
         span = _span(np.concatenate(values))
-        say(f"{label}: step {step} of {training.steps}, dev {task.metric} {span}")
+        skipped = sum(int(course.skipped(step).sum()) for course in courses)
+        note = f", {skipped:,} updates skipped: not finite" if skipped else ""
+        say(f"{label}: step {step} of {training.steps}, dev {task.metric} {span}{note}")
     for course in courses:
         course.selection.apply()
     finals = score() if training.average > 1 else [None] * len(courses)
@@ -204,12 +206,19 @@ class Course:
         self.selection.offer(np.where(alive, merit, np.nan), step)
         return value
 
+    def skipped(self, step: int) -> np.ndarray:
+        """Return how many updates each run has left out up to a step, (R,)."""
+        if self.training.not_finite == "stop":
+            return np.zeros(len(self.runs), int)
+        return step - self.runs.updates.cpu().numpy().astype(int)
+
     def rows(
         self, step: int, value: np.ndarray, losses: np.ndarray | None, steps: int
     ) -> list[dict]:
         """Return the history's rows of a step, the mean loss being that of the last ``steps``."""
         loss = (self.loss / steps).tolist()
         self.loss.zero_()
+        skipped = self.skipped(step)
         rows = []
         for r, run in enumerate(self.runs.runs):
             row = {
@@ -222,6 +231,8 @@ class Course:
             }
             if losses is not None:
                 row["dev_loss"] = float(losses[r])
+            if self.training.not_finite == "skip":
+                row["skipped"] = int(skipped[r])
             rows.append(row)
         return rows
 

@@ -57,10 +57,12 @@ SHORTEST, LONGEST = 0.1, 20.0
 """Seconds of what is used of train and dev."""
 FEW_SHOT = Path(__file__).with_name("ml_superb_few_shot.txt")
 """The 20 reserved languages, and the five utterances of each that are trained on."""
+EMPTY = ("swc/eng", "swc/nld")
+"""Datasets' languages with recordings that hold nothing, listed in ESPnet's recipe."""
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _BRACKETED = re.compile(r"\[[^()]*\]")
 _EMPTY = 44
-"""Bytes of a WAV file with no samples: ESPnet's recipe removes those of swc's eng and nld."""
+"""Bytes of a WAV file with no samples."""
 
 
 class Config(CorpusConfig):
@@ -92,7 +94,7 @@ def missing(config: Config) -> list[str]:
     """List the datasets, lists and recordings that do not exist.
 
     All 14 datasets are needed, for the test set of a language pools them; which languages a dataset
-    has is what its folders say.
+    has is what its folders say (but see :func:`lacking`).
     """
     root = Path(config.root)
     gone = [f"{root / dataset}/" for dataset in DATASETS if not (root / dataset).is_dir()]
@@ -108,6 +110,26 @@ def missing(config: Config) -> list[str]:
             if file.is_file():
                 gone += _recordings.absent(u.path for u in _listed(config, split, file))
     return gone
+
+
+def lacking(config: Config) -> list[str]:
+    """List the languages' folders that do not exist although published lists name them.
+
+    These lists are of the 13 sets, of the reserved languages' utterances and of empty recordings:
+    all that we found of which dataset has which language, and far from all. A dataset that is not
+    there is told by :func:`missing`.
+    """
+    named = {f"{dataset}/{track[:3]}" for track, dataset in MONOLINGUAL.items()} | {*EMPTY}
+    if config.track != MULTILINGUAL:
+        named = {folder for folder in named if folder.endswith(f"/{config.track[:3]}")}
+    elif config.reserved != "none":
+        named |= {
+            f"{_dataset(name.split(f'_{language}_')[0])}/{language}"
+            for language, names in _few_shot().items()
+            for name in names
+        }
+    folders = [Path(config.root) / folder for folder in sorted(named)]
+    return [f"{f}/" for f in folders if f.parent.is_dir() and not f.is_dir()]
 
 
 def prepare(config: Config, folder: Path, workers: int = 1) -> dict[str, Any]:
@@ -204,9 +226,14 @@ def _few_shot() -> dict[str, set[str]]:
     return {language: set(names) for language, *names in rows}
 
 
+def _dataset(prefix: str) -> str:
+    """Return the dataset whose utterances' names begin so."""
+    return {"cv": "commonvoice", **{name.replace("_", "-"): name for name in DATASETS}}[prefix]
+
+
 def _is_empty(utterance: Utterance) -> bool:
-    swc = utterance.labels["dataset"] == "swc" and utterance.language in ("eng", "nld")
-    return swc and utterance.path.stat().st_size <= _EMPTY
+    listed = f"{utterance.labels['dataset']}/{utterance.language}" in EMPTY
+    return listed and utterance.path.stat().st_size <= _EMPTY
 
 
 def _spoken(utterance: Utterance, convert: Any) -> Utterance:
