@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ssl_bench.errors import StudyError
 from ssl_bench.lease import one_of
+from ssl_bench.mig import Parts
 from ssl_bench.progress import say
 
 GIVEN = "SSL_BENCH_GPU"
@@ -25,14 +26,14 @@ def visible() -> list[str]:
     """Name the GPUs that this process may use, in torch's order.
 
     A GPU has the same name in every process, whatever its index there: a cluster that shows each
-    job one GPU calls all of them 0. A part of a GPU (MIG) is known by its own name alone.
+    job one GPU calls all of them 0. A part of a GPU (MIG) is known by its own name (``mig.py``).
     """
     outer = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    parts = Parts()
     names = []
     for index in range(torch.cuda.device_count()):
-        given = outer[index].strip() if index < len(outer) else ""
-        uuid = str(torch.cuda.get_device_properties(index).uuid)
-        names.append(given if given.startswith("MIG-") else uuid)
+        asked = outer[index].strip() if index < len(outer) else ""
+        names.append(parts.name(str(torch.cuda.get_device_properties(index).uuid), asked))
     return names
 
 
