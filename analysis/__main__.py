@@ -1,4 +1,4 @@
-"""``python -m analysis collect|tables|figures|notebook|report|crate``: the DAG's last rules."""
+"""``python -m analysis collect|tables|figures|notebook|report|crate``: last rules; ``readme``."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -152,6 +152,22 @@ def crate_command(
     from analysis.crate import write
 
     print(write(results))
+
+
+@app.command("readme")
+def readme_command(
+    blocks: Annotated[
+        list[str] | None, typer.Argument(help="main (results/reference), default (results/mini)")
+    ] = None,
+    page: Annotated[Path, typer.Option(help="the page, in the folder that has results/")] = Path(
+        "README.md"
+    ),
+) -> None:
+    """Write README's tables anew from the results of the studies that it shows."""
+    from analysis.readme import BLOCKS, renew
+
+    for name in blocks or BLOCKS:
+        print("\n".join(map(str, renew(name, page))))
 
 
 def main(arguments: list[str] | None = None) -> None:

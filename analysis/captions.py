@@ -12,6 +12,7 @@ TITLES = {
     "rank_summary": "Mean rank over tasks and upstreams",
     "parameters_score": "Parameters against gain",
     "layer_weights": "How much every layer counts",
+    "layer_weights_all": "How much every layer counts, all interfaces",
     "layer_probes": "One probe per layer",
     "layer_similarity": "How alike the layers are",
     "learning_rates": "Learning-rate sweep",
@@ -119,20 +120,32 @@ def _parameters(tables: Tables, _: str) -> str:
 
 
 def _weights(tables: Tables, _: str) -> str:
-    from analysis.figures.layer_weights import shown
+    from analysis.figures.layer_weights import profiled, shown
 
+    drawn = shown(tables)
+    others = len(profiled(tables)) > len(drawn)
+    return _shares(tables, drawn) + (" Other interfaces: layer_weights_all." if others else "")
+
+
+def _all_weights(tables: Tables, _: str) -> str:
+    from analysis.figures.layer_weights import profiled
+
+    return _shares(tables, profiled(tables))
+
+
+def _shares(tables: Tables, drawn: list[str]) -> str:
     frame = tables.layer_profile
-    if frame is None:
+    if frame is None or not drawn:
         return "No layer profile in this study."
     kinds = frame.groupby("interface")["kind"].agg(lambda values: ", ".join(sorted(set(values))))
-    drawn = shown(tables)
     told = "; ".join(f"{style.interface_name(name)}: {kinds[name]}" for name in drawn)
-    others = " Other interfaces are in layer_profile.csv." if len(kinds) > len(drawn) else ""
     return (
         "Share of each layer as a multiple of 1/L, the share that all L layers would have if they "
         "counted alike (1 is average), corrected for the norm of the layer's "
         f"states, mean over {frame['seed'].nunique()} seeds. What a share is differs by interface "
-        f"({told}); only rows of the same kind compare in size.{others}{averaged(tables)}"
+        f"({told}); only rows of the same kind compare in size. Shares above the colour bar's end "
+        "have its last colour; an interface whose shares no task changes has one row."
+        f"{averaged(tables)}"
     )
 
 
@@ -229,6 +242,7 @@ _TEXTS: dict[str, Callable[[Tables, str], str]] = {
     "rank_summary": _rank,
     "parameters_score": _parameters,
     "layer_weights": _weights,
+    "layer_weights_all": _all_weights,
     "layer_probes": _probes,
     "layer_similarity": _similarity,
     "learning_rates": _rates,

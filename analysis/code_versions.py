@@ -40,6 +40,17 @@ def mixed(results: pd.DataFrame) -> str | None:
     return f"Mixed code: the cells were trained by {len(versions)} versions of the code: {listed}."
 
 
+def trained_by(results: pd.DataFrame) -> str:
+    """Say in one line which code trained the cells, and on which devices.
+
+    Args:
+        results: ``results.csv``; a column that it lacks counts as unknown.
+    """
+    devices = results.get("device", pd.Series([UNKNOWN])).fillna(UNKNOWN).unique()
+    listed = ", ".join(f"{_name(one)} ({one['cells']} cells)" for one in code(results))
+    return f"Trained by {listed}, on {' and '.join(sorted(devices))}."
+
+
 def _commits(one: dict[str, Any]) -> list[str]:
     found: list[str] = one["git_commit"].split(JOINED)
     return found

@@ -36,6 +36,7 @@ FIGURES: dict[str, Callable[..., Figure]] = {
     "rank_summary": rank_summary.draw,
     "parameters_score": parameters_score.draw,
     "layer_weights": layer_weights.draw,
+    "layer_weights_all": layer_weights.draw_all,
     "layer_probes": layer_probes.draw,
     "layer_similarity": layer_similarity.draw,
     "learning_rates": learning_rates.draw,

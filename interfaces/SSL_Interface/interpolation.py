@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor
-from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from SSL_Interface.working import sum_type, traced
 
@@ -11,7 +10,7 @@ def stretch(states: Tensor, size: int, axis: int) -> Tensor:
     """Interpolate one axis to ``size`` points, as ``torch.nn.functional.interpolate`` does."""
     equal = states.shape[axis] == size
     # A traced program keeps both cases open where the sizes are not known to be the same.
-    if statically_known_true(equal) if traced() else equal:
+    if _known(equal) if traced() else equal:
         return states
     points = torch.arange(size, device=states.device)
     below, above, share = _places(points, states.shape[axis], size, states.dtype)
@@ -33,6 +32,12 @@ def stretch_valid(states: Tensor, lengths: Tensor, targets: Tensor, size: int) -
     below, above, share = _places(points, lengths, targets, states.dtype)  # each (B, size)
     rows = torch.arange(states.shape[1], device=states.device)[:, None]
     return torch.lerp(states[:, rows, below], states[:, rows, above], share[..., None])
+
+
+def _known(equal: bool) -> bool:
+    from torch.fx.experimental.symbolic_shapes import statically_known_true  # takes 0.4 s
+
+    return statically_known_true(equal)
 
 
 def _places(

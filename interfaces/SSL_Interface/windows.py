@@ -17,6 +17,9 @@ from SSL_Interface.working import accumulate, sum_type, traced, vmapped, working
 
 Windows = list[tuple[int, int, int]]
 """For each output position: first and last + 1 real position, and where the window starts."""
+ALIGNMENT = {"cuda": 16}
+"""Bytes of which a row of outputs is a multiple: for others, of ⌊1024 / 3⌋ channels say, cuBLAS has
+kernels of older GPUs alone. Channels of zeros fill rows up."""
 
 
 def window_products(rows: Tensor, weight: Tensor, bias: Tensor, windows: Windows) -> Tensor:
@@ -52,12 +55,16 @@ class _WindowProducts(torch.autograd.Function):
     def forward(rows: Tensor, weight: Tensor, bias: Tensor, windows: Windows) -> Tensor:
         dtype, dim = working_type(rows), weight.shape[1]
         frames, taps = rows.to(dtype).flatten(0, 1), _tap_major(weight, dtype)
+        channels, width = len(weight), len(taps)
         bias = bias.to(dtype)
-        outputs = frames.new_empty(len(frames), len(windows), len(weight))
+        if width > channels:
+            bias = F.pad(bias, (0, width - channels))
+        outputs = frames.new_empty(len(frames), len(windows), width)
         for output, (first, last, start) in zip(outputs.unbind(1), windows, strict=True):
             block = taps[:, _span(dim, first, last, start)]
             torch.addmm(bias, frames[:, _span(dim, first, last)], block.t(), out=output)
-        return outputs.relu_().flatten(1).unflatten(0, rows.shape[:2])
+        filled = outputs.relu_() if width == channels else outputs[..., :channels].relu()
+        return filled.flatten(1).unflatten(0, rows.shape[:2])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -69,9 +76,17 @@ class _WindowProducts(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         rows, weight, bias, output = ctx.saved_tensors
         for_rows = for_weight = for_bias = None
-        passed = torch.empty_like(output, memory_format=torch.contiguous_format)
-        torch.ops.aten.threshold_backward(gradient, output, 0, grad_input=passed)
-        passed = passed.view(-1, len(ctx.windows), len(weight))
+        split, channels = (len(ctx.windows), len(weight)), len(weight)
+        width = _aligned(channels, output.dtype, output.device)
+        passed = output.new_empty(*output.shape[:2], len(ctx.windows), width)
+        passed[..., channels:] = 0
+        torch.ops.aten.threshold_backward(
+            gradient.unflatten(-1, split),
+            output.unflatten(-1, split),
+            0,
+            grad_input=passed[..., :channels],
+        )
+        passed = passed.flatten(0, 1)
         if ctx.needs_input_grad[0]:
             for_rows = _backward_rows(passed, weight, ctx.windows, rows.shape[-1])
             for_rows = for_rows.view(rows.shape).to(rows.dtype)
@@ -79,7 +94,7 @@ class _WindowProducts(torch.autograd.Function):
             frames = rows.to(output.dtype).flatten(0, 1)
             for_weight = _backward_weight(passed, frames, weight, ctx.windows)
         if ctx.needs_input_grad[2]:
-            for_bias = passed.flatten(0, 1).sum(0, dtype=bias.dtype)
+            for_bias = passed.flatten(0, 1).sum(0, dtype=bias.dtype)[:channels]
         return for_rows, for_weight, for_bias, None
 
     @staticmethod
@@ -93,7 +108,7 @@ class _WindowProducts(torch.autograd.Function):
 
 
 def _backward_rows(passed: Tensor, weight: Tensor, windows: Windows, width: int) -> Tensor:
-    """Gradients (M, windows, C) back to the rows (M, width)."""
+    """Gradients (M, windows, aligned C) back to the rows (M, width)."""
     dim, taps = weight.shape[1], _tap_major(weight, passed.dtype)
     rows, done = passed.new_zeros(len(passed), width), 0
     for part, (first, last, start) in zip(passed.unbind(1), windows, strict=True):
@@ -110,20 +125,29 @@ def _backward_rows(passed: Tensor, weight: Tensor, windows: Windows, width: int)
 
 
 def _backward_weight(passed: Tensor, frames: Tensor, weight: Tensor, windows: Windows) -> Tensor:
-    """Gradients (M, windows, C) and the rows (M, width) that were read → (C, D, k)."""
+    """Gradients (M, windows, aligned C) and the rows (M, width) that were read → (C, D, k)."""
     channels, dim, kernel = weight.shape
-    total = frames.new_zeros(channels, kernel * dim, dtype=sum_type(frames.dtype))
+    total = frames.new_zeros(passed.shape[-1], kernel * dim, dtype=sum_type(frames.dtype))
     for part, (first, last, start) in zip(passed.unbind(1), windows, strict=True):
         block = total[:, _span(dim, first, last, start)]
         accumulate(block, part.t(), frames[:, _span(dim, first, last)])
-    return torch.empty_like(weight).copy_(total.unflatten(1, (kernel, dim)).transpose(1, 2))
+    taps = total[:channels].unflatten(1, (kernel, dim))
+    return torch.empty_like(weight).copy_(taps.transpose(1, 2))
 
 
 def _tap_major(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """Lay out and cast a Conv1d weight in one pass: (C, D, k) → (C, k·D)."""
+    """Lay out and cast a Conv1d weight in one pass: (C, D, k) → (aligned C, k·D)."""
     channels, dim, kernel = weight.shape
-    taps = weight.new_empty(channels, kernel, dim, dtype=dtype)
-    return taps.copy_(weight.transpose(1, 2)).flatten(1)
+    taps = weight.new_empty(_aligned(channels, dtype, weight.device), kernel, dim, dtype=dtype)
+    taps[:channels].copy_(weight.transpose(1, 2))
+    taps[channels:] = 0
+    return taps.flatten(1)
+
+
+def _aligned(channels: int, dtype: torch.dtype, device: torch.device) -> int:
+    """Return how many channels a row of outputs has room for."""
+    unit = max(1, ALIGNMENT.get(device.type, 1) // dtype.itemsize)
+    return -(-channels // unit) * unit
 
 
 def _span(dim: int, first: int, last: int, start: int = 0) -> slice:

@@ -9,6 +9,7 @@ import sys
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 from figure_texts import overlapping, texts
 from PIL import Image
@@ -88,15 +89,55 @@ def test_captions_say_n(small, full):
 
 
 def test_the_caption_of_the_layers_weights_names_what_is_drawn(full):
-    told = captions.caption("layer_weights", full)
-    figure = figures.draw("layer_weights", full)
-    drawn = {text.get_text().replace("\n", " ") for text in figure.axes[0].texts}
-    assert drawn
     everything = set(full.layer_profile["interface"])
-    for name in map(style.interface_name, everything):
-        assert (f"{name}: " in told) == (name in drawn), name
-    assert len(drawn) < len(everything)
-    assert "Other interfaces are in layer_profile.csv" in told
+    counts = {}
+    for figure in ("layer_weights", "layer_weights_all"):
+        told = captions.caption(figure, full)
+        drawn = named(figures.draw(figure, full))
+        for name in map(style.interface_name, everything):
+            assert (f"{name}: " in told) == (name in drawn), name
+        assert ("Other interfaces: layer_weights_all" in told) == (len(drawn) < len(everything))
+        counts[figure] = len(drawn)
+    assert counts == {"layer_weights": 4, "layer_weights_all": len(everything)}
+
+
+def named(figure):
+    """Return the interfaces beside the rows of a figure of layers' weights."""
+    return {text.get_text().replace("\n", " ") for text in figure.axes[0].texts}
+
+
+def labels(figure):
+    return [text.get_text() for text in figure.axes[0].get_yticklabels()]
+
+
+def test_an_interface_that_no_task_changes_has_one_row(small_frames):
+    profile = small_frames["layer_profile"]
+    uniform = profile[profile["interface"] == "weighted_sum"].assign(interface="mean", share=1 / 13)
+    results = small_frames["results"]
+    fixed = results[results["interface"] == "weighted_sum"].assign(interface="mean")
+    tables = checked(
+        {"results": pd.concat([results, fixed]), "layer_profile": pd.concat([profile, uniform])}
+    )
+    figure = figures.draw("layer_weights_all", tables)
+    shown = labels(figure)
+    assert (shown.count("every task"), shown.count("PR")) == (1, profile["interface"].nunique())
+    assert shown[-1] == "every task"
+    values = figure.axes[0].collections[0].get_array()
+    assert values.shape == (len(shown), 13)
+    assert values[-1].tolist() == pytest.approx([1] * 13)
+    share = profile.query("interface == 'weighted_sum' and task == 'pr'").groupby("layer")["share"]
+    assert values[0].tolist() == pytest.approx(list(13 * share.mean()))
+
+
+def test_names_of_interfaces_have_room_beside_a_single_task(small_frames):
+    frames = {
+        name: frame[frame["task"] == "pr"]
+        for name, frame in small_frames.items()
+        if name != "scores"
+    }
+    figure = figures.draw("layer_weights_all", checked(frames))
+    assert labels(figure) == ["PR"] * small_frames["layer_profile"]["interface"].nunique()
+    assert overlapping(figure) == []
 
 
 def test_the_caption_of_ranks_says_that_pairs_may_be_left_out(full):

@@ -243,6 +243,10 @@ def test_a_device_that_is_chosen_already_is_held_as_well(job, monkeypatch) -> No
             pass
         with stages.leased("auto") as other, pytest.raises(WaitedInLine), stages.leased("cuda:0"):
             assert other == torch.device("cuda", 0)
+    with stages.leased("cuda:1"), stages.leased("cuda") as held:
+        assert held == torch.device("cuda", 0)
+        with pytest.raises(WaitedInLine), stages.leased("cuda"):
+            pass
     with job("0"), stages.leased("cpu") as held:
         assert held.type == "cpu"
 

@@ -17,7 +17,7 @@ def profiles(repository) -> dict[str, dict]:
 def test_their_rules_exist(profiles, repository) -> None:
     text = "".join(file.read_text() for file in (repository / "workflow" / "rules").glob("*.smk"))
     rules = set(re.findall(r"^rule (\w+):", text, re.MULTILINE))
-    with_gpu = set(re.findall(r"^rule (\w+):(?:(?!^rule ).)*?gpu=GPU", text, re.M | re.S))
+    with_gpu = set(re.findall(r"^rule (\w+):(?:(?!^rule ).)*?gpu=(?:GPU|1),", text, re.M | re.S))
     for profile in profiles.values():
         named = {*profile["set-resources"], *profile["set-threads"], *profile["groups"]}
         assert named <= rules

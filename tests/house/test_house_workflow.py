@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -29,6 +30,25 @@ def test_every_rule_says_what_it_takes(rules: dict[str, str]) -> None:
         amounts = text.split("    resources:\n")[1].split("\n    params:")[0]
         named = set(re.findall(r"^        (\w+)=", amounts, re.MULTILINE))
         assert named == {"mem_mb", "runtime"} | ({"gpu"} if name in ON_A_GPU else set()), name
+
+
+def test_every_attempt_asks_for_more(rules: dict[str, str], repository: Path) -> None:
+    for name, text in rules.items():
+        amounts = re.findall(r"^        (?:mem_mb|runtime)=(.*),$", text, re.MULTILINE)
+        assert len(amounts) == 2, name
+        assert all(re.fullmatch(r"grows\(\w+\)", amount) for amount in amounts), name
+    common = (repository / "workflow" / "rules" / "common.smk").read_text()
+    names: dict[str, Any] = {}
+    exec(re.search(r"^def grows.*?(?=\n\n\n)", common, re.MULTILINE | re.DOTALL)[0], names)
+    assert [names["grows"](60)(None, attempt) for attempt in (1, 2, 3)] == [60, 120, 180]
+    assert names["grows"](len)("four", 2) == 8
+
+
+def test_a_rule_takes_no_more_threads_than_it_says(rules: dict[str, str]) -> None:
+    several = {name for name, text in rules.items() if "    threads: 1\n" not in text}
+    assert {"corpus", "features", "pretrain"} <= several
+    for name in several:
+        assert "{threads}" in rules[name].split("    shell:\n")[1], name
 
 
 def test_pre_commit_has_every_check(repository: Path) -> None:

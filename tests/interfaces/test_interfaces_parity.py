@@ -14,6 +14,7 @@ from sklearn.decomposition import PCA
 from torch import nn
 
 import SSL_Interface
+from SSL_Interface import windows
 
 
 def softmax(logits):
@@ -164,6 +165,16 @@ def test_hconv(shape, conv, build, draw, plain):
     kernel, stride = conv
     interface = build("hconv", num_layers, dim, kernel_size=kernel, stride=stride, normalize=False)
     compare("hconv", interface, draw(num_layers, 2, 3, dim), "layer by layer", plain)
+
+
+@pytest.mark.parametrize("layout", ["layer by layer", "frame by frame"])
+@pytest.mark.parametrize("shape", [(3, 7), (7, 13), (25, 33)])
+def test_hconv_with_rows_filled_up(shape, layout, build, draw, plain, monkeypatch):
+    monkeypatch.setitem(windows.ALIGNMENT, "cpu", 64)  # as a GPU's, of 8 fp64 values
+    num_layers, dim = shape
+    interface = build("hconv", num_layers, dim, normalize=False)
+    assert all(conv.out_channels % 8 for conv in interface.transforms[::2])
+    compare("hconv", interface, draw(num_layers, 2, 3, dim), layout, plain)
 
 
 def test_hconv_shapes_of_the_paper():

@@ -94,6 +94,14 @@ def test_command_line_tells_mistakes_and_fails(tmp_path, capsys):
     assert "cuda:9" in capsys.readouterr().err
 
 
+def test_a_device_that_is_not_there_is_refused_before_any_speech(tmp_path, capsys):
+    common = ["--config", str(HERE / "smoke.yaml"), "--work", str(tmp_path / "work")]
+    assert main(["run", *common, "--out", str(tmp_path), "--devices", "cpu", "cuda:99"]) == 2
+    said = capsys.readouterr().err
+    assert re.fullmatch(r"error: pretrain: device 'cuda:99' asked for, \d+ GPUs found\n", said)
+    assert not any(tmp_path.iterdir())
+
+
 def test_corruption_is_reproducible_unit_variance_and_never_silent(smoke):
     clean = torch.randn(6, 16_000, generator=generator()) * 0.05
     clean[:, 4_000:8_000] = 0

@@ -10,6 +10,7 @@ from pathlib import Path
 from ssl_bench.alone import alone
 from ssl_bench.errors import StudyError
 from ssl_bench.pretrain.settings import read
+from ssl_bench.progress import say
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _speech(options: argparse.Namespace) -> None:
     from ssl_bench.pretrain import speech
 
-    speech.make(read(options.config), options.work, options.workers, _log)
+    speech.make(read(options.config), options.work, options.workers, say)
 
 
 def _first(options: argparse.Namespace) -> None:
@@ -39,7 +40,7 @@ def _first(options: argparse.Namespace) -> None:
             device,
             minutes=options.minutes,
             compiled=not options.eager,
-            log=_log,
+            log=say,
         )
 
 
@@ -56,7 +57,7 @@ def _second(options: argparse.Namespace) -> None:
             device,
             minutes=options.minutes,
             compiled=not options.eager,
-            log=_log,
+            log=say,
         )
 
 
@@ -71,12 +72,8 @@ def _run(options: argparse.Namespace) -> None:
         minutes=options.minutes,
         compiled=not options.eager,
         workers=options.workers,
-        log=_log,
+        log=say,
     )
-
-
-def _log(line: str) -> None:
-    print(line, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -108,7 +105,9 @@ def _parser() -> argparse.ArgumentParser:
     training(second)
     run = add("run", _run, "all steps, every size; sizes in parallel where there are GPUs")
     run.add_argument("--out", type=Path, default=Path("models"))
-    run.add_argument("--devices", nargs="+", help="default: every GPU, else the CPU")
+    run.add_argument(
+        "--devices", nargs="+", help="default: every GPU, else the CPU; cuda: one that is free"
+    )
     run.add_argument("--workers", type=int, help="processes that make speech")
     training(run)
     return parser

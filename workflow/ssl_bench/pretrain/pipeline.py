@@ -44,18 +44,20 @@ def run(
         config: the settings' file.
         work: folder for clips and targets.
         out: where the models' folders go.
-        devices: names; sizes are dealt to them in turn. None: every GPU, else the CPU.
+        devices: names; sizes are dealt to them in turn; ``cuda`` is whichever GPU is free.
+            None: every GPU, else the CPU.
         minutes: time limit for everything.
         compiled: whether to train with ``torch.compile``.
         workers: processes that make speech.
         log: takes a line.
 
     Raises:
-        StudyError: a step failed, or the time limit leaves nothing for training.
+        StudyError: a device is not there, a step failed, or the time limit leaves nothing for
+            training.
     """
     begin = time.perf_counter()
     settings = read(config)
-    devices = devices or _devices()
+    devices = _devices(devices)
     marks = Marks(
         work / "kept" if minutes is None else None,
         settings=settings.as_dict(),
@@ -128,10 +130,16 @@ def plan(settings: Settings, minutes: float, devices: int) -> dict[str, float]:
     return limits
 
 
-def _devices() -> list[str]:
+def _devices(named: list[str] | None) -> list[str]:
+    """Return what to train on; one that is not there is refused before any speech is made."""
     import torch
 
-    return [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"]
+    from ssl_bench.pretrain import stages
+
+    for name in named or ():
+        if name != "auto":
+            stages.known(name)
+    return named or [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"]
 
 
 def _start(arguments: list[str], minutes: float | None) -> subprocess.Popen[bytes]:

@@ -35,8 +35,8 @@ Features = Callable[[Tensor], Tensor]
 Log = Callable[[str], None]
 
 
-def device(name: str) -> torch.device:
-    """Return a device by name.
+def known(name: str) -> torch.device:
+    """Return a device by name; nothing is started on it.
 
     Raises:
         StudyError: a GPU is asked for where there is none.
@@ -49,6 +49,16 @@ def device(name: str) -> torch.device:
         raise StudyError(
             f"pretrain: device {name!r} asked for, {torch.cuda.device_count()} GPUs found"
         )
+    return found
+
+
+def device(name: str) -> torch.device:
+    """Return a device by name, the current one if it is a GPU.
+
+    Raises:
+        StudyError: see :func:`known`.
+    """
+    found = known(name)
     if found.type == "cuda":
         found = torch.device("cuda", found.index or 0)
         torch.cuda.set_device(found)
@@ -57,12 +67,14 @@ def device(name: str) -> torch.device:
 
 @contextmanager
 def leased(name: str) -> Iterator[torch.device]:
-    """Hold a device by name, or with ``auto`` whichever GPU is free, else the CPU.
+    """Hold a device by name, with ``cuda`` whichever GPU is free, with ``auto`` else the CPU.
 
     Raises:
-        StudyError: see :func:`device`; there is no place for the locks.
+        StudyError: see :func:`known`; there is no place for the locks.
     """
-    with lease(name) if name == "auto" else hold(device(name)) as found:
+    if name != "auto":
+        known(name)
+    with lease(name) if name in ("auto", "cuda") else hold(device(name)) as found:
         yield found
 
 
