@@ -141,6 +141,12 @@ CACHES = {
     "a device that is not there": Row(
         SWEEP, keys(device="cuda"), ("device: the study asks for cuda, found no GPU",)
     ),
+    "a device that was promised and is not there": Row(
+        SWEEP,
+        keys(device=...),
+        ("device: the job was given a GPU, found none", "expected device: auto or cpu"),
+        {"SSL_BENCH_GPU": "1"},
+    ),
 }
 TABLES_ = {
     "no cell": Row(COLLECT, gone(f"{CELL}/mean/metrics.json"), (f"{CELL}/mean/metrics.json",)),

@@ -28,6 +28,8 @@ class Row(NamedTuple):
     """Runs in the folder of the study."""
     parts: tuple[str, ...]
     """What the line says: the file, row or key; what was found; what was expected."""
+    environment: dict[str, str] = {}
+    """Variables that are set besides."""
 
 
 CHECK = "ssl_bench check --study study.yaml"

@@ -33,8 +33,10 @@ def snapshot() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("row", TABLE.values(), ids=TABLE)
-def test_a_bad_input(row: Row, at, capfd) -> None:
+def test_a_bad_input(row: Row, at, capfd, monkeypatch) -> None:
     at(row.command)
+    for name, value in row.environment.items():
+        monkeypatch.setenv(name, value)
     row.spoil()
     before = snapshot()
     capfd.readouterr()

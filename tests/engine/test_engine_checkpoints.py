@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -378,10 +379,13 @@ def test_one_that_is_not_whole_is_ignored(bench, lose, capsys, harm, line) -> No
     [
         (lambda patch: None, "another cell"),
         (lambda patch: patch.setattr(torch, "__version__", "9.9"), "another cell, torch"),
+        (lambda patch: patch.setattr(torch.version, "cuda", "9.9"), "another cell, cuda"),
+        (lambda patch: patch.setattr(torch.backends.cudnn, "version", lambda: 9), "cell, cudnn"),
+        (lambda patch: patch.setattr(np, "__version__", "9.9"), "another cell, numpy"),
         (lambda patch: patch.setattr(checkpoints, "FORMAT", 99), "another cell, format"),
         (lambda patch: patch.setattr(checkpoints.ssl_bench, "__version__", "9"), "ssl_bench"),
     ],
-    ids=["cell", "torch", "format", "version"],
+    ids=["cell", "torch", "cuda", "cudnn", "numpy", "format", "version"],
 )
 def test_one_of_another_stamp_is_ignored(bench, lose, capsys, monkeypatch, change, line) -> None:
     made = bench()

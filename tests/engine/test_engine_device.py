@@ -168,6 +168,22 @@ def test_what_auto_takes(monkeypatch, wanted: str, found: bool, taken: str) -> N
     assert device.resolve(wanted) == taken
 
 
+@pytest.mark.parametrize("given", [None, "", "0", "1"])
+@pytest.mark.parametrize("found", [True, False])
+@pytest.mark.parametrize("wanted", [None, "auto", "cpu"])
+def test_who_may_end_up_on_the_cpu(monkeypatch, wanted, found: bool, given: str | None) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: found)
+    if given is None:
+        monkeypatch.delenv("SSL_BENCH_GPU", raising=False)
+    else:
+        monkeypatch.setenv("SSL_BENCH_GPU", given)
+    if given == "1" and wanted is None and not found:
+        with pytest.raises(StudyError, match=r"given a GPU, found none.* device: auto or cpu"):
+            device.resolve(wanted)
+    else:
+        assert device.resolve(wanted) == ("cuda" if found and wanted != "cpu" else "cpu")
+
+
 def test_a_gpu_asked_for_where_none_is(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(StudyError) as caught, device.lease("cuda"):

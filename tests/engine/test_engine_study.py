@@ -2,6 +2,7 @@
 
 import copy
 import json
+from pathlib import Path
 
 import pytest
 import yaml
@@ -370,6 +371,29 @@ def test_no_two_cells_share_a_fingerprint_or_a_folder() -> None:
     cells = study.cells()
     assert len({study.fingerprint(cell) for cell in cells}) == len(cells)
     assert len({study.pack_dir(*cell) for cell in cells}) == len(cells)
+
+
+@pytest.mark.parametrize(
+    ("device", "promised", "shown", "asks"),
+    [
+        (None, False, False, False),
+        (None, True, False, True),
+        (None, False, True, True),
+        ("auto", True, False, False),
+        ("auto", False, True, True),
+        ("cpu", True, True, False),
+        ("cuda", False, False, True),
+    ],
+)
+def test_which_jobs_ask_for_a_gpu(monkeypatch, device, promised, shown, asks) -> None:
+    files = [Path("/dev/nvidia0")] if shown else []
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: iter(files))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    study = parse({**RAW, "device": device})
+    assert study.uses_gpu(promised) is asks
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # a user's way to say: none
+    hidden = device == "cuda" or (device is None and promised)
+    assert study.uses_gpu(promised) is hidden
 
 
 # ---- what snakemake gives

@@ -25,6 +25,16 @@ def test_a_shipped_study_loads(path, repository, monkeypatch):
     assert loaded.cells()
 
 
+@pytest.mark.parametrize("name", ["mini", "smoke", "paper_smoke", "recordings"])
+def test_what_is_for_a_cpu_as_well_says_so(name):
+    assert yaml.safe_load((CONFIG / f"{name}.yaml").read_text())["device"] in {"auto", "cpu"}
+
+
+@pytest.mark.parametrize("name", ["reference", "paper"])
+def test_what_takes_days_without_a_gpu_refuses_to(name):
+    assert yaml.safe_load((CONFIG / f"{name}.yaml").read_text())["device"] == "cuda"
+
+
 def test_the_study_in_the_page_on_own_recordings_loads(repository, tmp_path, monkeypatch):
     from ssl_bench import study
 

@@ -99,6 +99,34 @@ def test_the_catalogs_snakefile_does_what_the_other_does(repository, tmp_path) -
     assert usual == other
 
 
+@pytest.mark.parametrize(
+    ("device", "options", "given"),
+    [
+        (None, ["--resources", "gpu=0"], "0"),
+        (None, ["--resources", "gpu=2"], "1"),
+        (None, ["--set-resources", "features:gpu=0", "features:gres=gpu:1"], "1"),
+        ("auto", ["--resources", "gpu=2"], "0"),
+    ],
+)
+def test_a_job_is_told_whether_it_was_given_a_gpu(
+    repository, tmp_path, monkeypatch, device, options, given
+) -> None:
+    """On a machine that shows none."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    study = yaml.safe_load((repository / "config" / "smoke.yaml").read_text())
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump({**study, "device": device}))
+    (tmp_path / "models").symlink_to(repository / "models")
+    target = "work/smoke/features/fbank/words/features.json"
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--printshellcmds", "--cores", "1"]
+    command += ["--snakefile", str(repository / "Snakefile"), "--configfile", "study.yaml"]
+    done = subprocess.run(
+        [*command, *options, "--", target], cwd=tmp_path, capture_output=True, text=True
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    assert re.findall(r"SSL_BENCH_GPU=(\S*) .*ssl_bench features", said) == [given]
+
+
 def test_what_the_catalog_reads(repository) -> None:
     """Its keys, as the catalog's own generator reads them."""
     usage = yaml.safe_load((repository / ".snakemake-workflow-catalog.yml").read_text())["usage"]

@@ -39,7 +39,8 @@ DATA = "../report/{}.rst"
 """What a table of the collect rule holds; other captions are made with what they describe."""
 CAPTIONS = f"{W}/captions"
 PAPER = paper.held(study.cells())
-GPU = int(study.uses_gpu())
+PROMISED = workflow.resource_settings.resources.get("gpu")
+GPU = int(study.uses_gpu(bool(getattr(PROMISED, "value", PROMISED))))
 
 
 onstart:
@@ -93,6 +94,11 @@ def grows(amount):
     return lambda wildcards, attempt: attempt * (
         amount(wildcards) if callable(amount) else amount
     )
+
+
+def given_gpu(wildcards, resources):
+    """Say whether a job was given a GPU, by Snakemake or by a cluster's `gres`: 1 or 0."""
+    return int(bool(resources.get("gpu")) or "gpu" in str(resources.get("gres")))
 
 
 def training_memory(wildcards):

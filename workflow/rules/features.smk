@@ -18,9 +18,11 @@ rule features:
         gpu=GPU,
     params:
         study=str(study.resolved),
+        gpu=given_gpu,
         config=lambda w: study.stream_slice(w.upstream),
     shell:
-        "OMP_NUM_THREADS={threads} python -m ssl_bench features --study {params.study:q}"
+        "SSL_BENCH_GPU={params.gpu:q} OMP_NUM_THREADS={threads}"
+        " python -m ssl_bench features --study {params.study:q}"
         " --upstream {wildcards.upstream} --corpus {wildcards.corpus} 2> {log:q}"
 
 
@@ -40,6 +42,8 @@ rule similarity:
         gpu=GPU,
     params:
         study=str(study.resolved),
+        gpu=given_gpu,
     shell:
-        "OMP_NUM_THREADS={threads} python -m ssl_bench similarity --study {params.study:q}"
+        "SSL_BENCH_GPU={params.gpu:q} OMP_NUM_THREADS={threads}"
+        " python -m ssl_bench similarity --study {params.study:q}"
         " --upstream {wildcards.upstream} --corpus {wildcards.corpus} --out {output:q} 2> {log:q}"

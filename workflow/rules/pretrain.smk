@@ -1,8 +1,8 @@
 # `snakemake pretrain` makes the embedded encoders anew; they are shipped in models/.
 #
 # By the times in docs/performance.md all planned steps of both sizes, one after the other, are a
-# quarter of an hour on one H200. An attempt that is stopped begins anew, so the time that is asked
-# for leaves room for a GPU of a third of the speed, and grows with every attempt.
+# quarter of an hour on one H200. The time that is asked for leaves room for a GPU of a third of the
+# speed, and grows with every attempt; an attempt goes on where the one before was stopped.
 
 
 rule pretrain:

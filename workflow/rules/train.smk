@@ -18,9 +18,11 @@ rule sweep:
         gpu=GPU,
     params:
         study=str(study.resolved),
+        gpu=given_gpu,
         config=lambda w: study.slice(w.task, w.upstream, w.pack),
     shell:
-        "OMP_NUM_THREADS={threads} exec python -m ssl_bench sweep --study {params.study:q}"
+        "SSL_BENCH_GPU={params.gpu:q} OMP_NUM_THREADS={threads}"
+        " exec python -m ssl_bench sweep --study {params.study:q}"
         " --task {wildcards.task} --upstream {wildcards.upstream} --pack {wildcards.pack} 2> {log:q}"
 
 
@@ -46,7 +48,9 @@ rule train:
         gpu=GPU,
     params:
         study=str(study.resolved),
+        gpu=given_gpu,
         config=lambda w: study.slice(w.task, w.upstream, w.pack),
     shell:
-        "OMP_NUM_THREADS={threads} exec python -m ssl_bench train --study {params.study:q}"
+        "SSL_BENCH_GPU={params.gpu:q} OMP_NUM_THREADS={threads}"
+        " exec python -m ssl_bench train --study {params.study:q}"
         " --task {wildcards.task} --upstream {wildcards.upstream} --pack {wildcards.pack} 2> {log:q}"

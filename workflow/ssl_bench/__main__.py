@@ -76,7 +76,7 @@ def gpus(
     from ssl_bench.device import resolve, visible
     from ssl_bench.study import read
 
-    wanted = "auto" if study is None else read(study).get("device", "auto")
+    wanted = "auto" if study is None else read(study).get("device")
     print(len(visible()) if resolve(wanted) == "cuda" else 0)
 
 

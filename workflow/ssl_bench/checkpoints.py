@@ -31,6 +31,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, BinaryIO, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -101,6 +102,9 @@ class Checkpoints:
             **stamp,
             "steps": steps,
             "torch": str(torch.__version__),
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),
+            "numpy": np.__version__,
             "ssl_bench": ssl_bench.__version__,
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         }

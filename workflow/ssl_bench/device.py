@@ -15,29 +15,45 @@ from torch import Tensor
 
 from ssl_bench.errors import StudyError
 from ssl_bench.lease import one_of
+from ssl_bench.mig import Parts
 from ssl_bench.progress import say
+
+GIVEN = "SSL_BENCH_GPU"
+"""Tells a job whether Snakemake gave it a GPU: 1, or 0."""
 
 
 def visible() -> list[str]:
     """Name the GPUs that this process may use, in torch's order.
 
     A GPU has the same name in every process, whatever its index there: a cluster that shows each
-    job one GPU calls all of them 0. A part of a GPU (MIG) is known by its own name alone.
+    job one GPU calls all of them 0. A part of a GPU (MIG) is known by its own name (``mig.py``).
     """
     outer = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    parts = Parts()
     names = []
     for index in range(torch.cuda.device_count()):
-        given = outer[index].strip() if index < len(outer) else ""
-        uuid = str(torch.cuda.get_device_properties(index).uuid)
-        names.append(given if given.startswith("MIG-") else uuid)
+        asked = outer[index].strip() if index < len(outer) else ""
+        names.append(parts.name(str(torch.cuda.get_device_properties(index).uuid), asked))
     return names
 
 
-def resolve(wanted: str) -> str:
-    """Turn a study's ``device`` into ``cpu`` or ``cuda``; refuse a GPU where there is none."""
+def resolve(wanted: str | None) -> str:
+    """Turn a study's ``device`` into ``cpu`` or ``cuda``.
+
+    A study that names none takes a GPU if there is one. So does ``auto``, but then also a job that
+    Snakemake gave a GPU (``SSL_BENCH_GPU``) may end up on the CPU.
+
+    Raises:
+        StudyError: a GPU is needed where there is none.
+    """
     found = torch.cuda.is_available()
     if wanted == "cuda" and not found:
         raise StudyError("device: the study asks for cuda, found no GPU; use auto or cpu")
+    if wanted is None and not found and os.environ.get(GIVEN, "0") not in ("", "0"):
+        raise StudyError(
+            "device: the job was given a GPU, found none, and the study names no device; "
+            "expected device: auto or cpu to train on the CPU"
+        )
     return "cuda" if found and wanted != "cpu" else "cpu"
 
 
@@ -71,11 +87,11 @@ def demand_bf16(device: torch.device, key: str, instead: str) -> None:
 
 
 @contextmanager
-def lease(wanted: str) -> Iterator[torch.device]:
+def lease(wanted: str | None) -> Iterator[torch.device]:
     """Hold one device until the block ends; wait in line while all are taken.
 
     Raises:
-        StudyError: ``cuda`` is wanted where there is no GPU, or there is no place for the locks.
+        StudyError: a GPU is needed where there is none, or there is no place for the locks.
     """
     if resolve(wanted) == "cpu":
         yield torch.device("cpu")

@@ -6,6 +6,7 @@ and from then on passed as a :class:`Study`.
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,7 +60,7 @@ class Study(Strict):
 
     name: str = Field(pattern=NAME)
     title: str = ""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] | None = None
     cache: Cache = "auto"
     cache_gb: float = Field(50.0, gt=0)
     state_dtype: Literal["bf16", "fp16", "fp32"] = "bf16"
@@ -290,13 +291,20 @@ class Study(Strict):
         """Return what beside the upstream determines what the features stage leaves."""
         return (self.cache_of(upstream), self.normalize, *self._dtype_slice().values())
 
-    def uses_gpu(self) -> bool:
-        """Say whether jobs ask for a GPU: ``cuda``, or ``auto`` where the machine shows one.
+    def uses_gpu(self, promised: bool = False) -> bool:
+        """Say whether jobs ask for a GPU: with ``cuda`` always, with ``cpu`` never.
 
         Looks at the device files alone, so that a study's plan never waits for CUDA.
+
+        Args:
+            promised: whoever starts the study offers GPUs. A study that names no device then asks
+                for one even where the machine shows none.
         """
-        found = any(Path("/dev").glob("nvidia[0-9]*"))
-        return self.device == "cuda" or (self.device == "auto" and found)
+        found = any(Path("/dev").glob("nvidia[0-9]*")) and (
+            os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1")
+        )
+        offered = found or (promised and self.device is None)
+        return self.device == "cuda" or (self.device != "cpu" and offered)
 
     # ---- paths
 

@@ -7,6 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from ssl_bench.alone import alone
 from ssl_bench.errors import StudyError
 from ssl_bench.pretrain.settings import read
 from ssl_bench.progress import say
@@ -32,7 +33,7 @@ def _speech(options: argparse.Namespace) -> None:
 def _first(options: argparse.Namespace) -> None:
     from ssl_bench.pretrain import stages
 
-    with stages.leased(options.device) as device:
+    with alone(stages.kept_in(options.work, "first")), stages.leased(options.device) as device:
         stages.first(
             read(options.config),
             options.work,
@@ -46,7 +47,8 @@ def _first(options: argparse.Namespace) -> None:
 def _second(options: argparse.Namespace) -> None:
     from ssl_bench.pretrain import stages
 
-    with stages.leased(options.device) as device:
+    kept = stages.kept_in(options.work, f"second-{options.size}")
+    with alone(kept), stages.leased(options.device) as device:
         stages.second(
             read(options.config),
             options.work,

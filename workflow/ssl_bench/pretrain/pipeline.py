@@ -1,16 +1,28 @@
-"""All steps of pre-training, each in its own process, sizes in parallel over the GPUs."""
+"""All steps of pre-training, each in its own process, sizes in parallel over the GPUs.
 
+A run that was stopped, however, goes on where it was: steps that are done are passed over, and a
+training takes up its last checkpoint. With a time limit there is neither, for what is left of the
+schedule depends on the clock.
+"""
+
+import ctypes
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
+import ssl_bench
+from ssl_bench.checkpoints import discard
 from ssl_bench.errors import StudyError
 from ssl_bench.pretrain import speech
+from ssl_bench.pretrain.done import Marks
 from ssl_bench.pretrain.settings import Settings, read
 
+PR_SET_PDEATHSIG = 1
 OVERHEAD = 0.8
 """Minutes of a step beside its training: imports, clips to the GPU, clusters, saving."""
 
@@ -46,7 +58,16 @@ def run(
     begin = time.perf_counter()
     settings = read(config)
     devices = _devices(devices)
-    speech.make(settings, work, workers, log)
+    marks = Marks(
+        work / "kept" if minutes is None else None,
+        settings=settings.as_dict(),
+        compiled=compiled,
+        versions=[ssl_bench.__version__, *(version(name) for name in ("torch", "numpy"))],
+    )
+    spoken = [work / name for name in ("clips.npy", "speech.json")]
+    if not marks.has("speech", spoken):
+        speech.make(settings, work, workers, log)
+        marks.set("speech", spoken)
     limits: dict[str, float | None] = dict.fromkeys(["first", *settings.sizes])
     if minutes is not None:
         left = minutes - (time.perf_counter() - begin) / 60
@@ -55,21 +76,33 @@ def run(
     common = ["--config", str(config), "--work", str(work)]
     common += [] if compiled else ["--eager"]
     start = time.perf_counter()
-    _wait({"first": _start(["first", *common, "--device", devices[0]], limits["first"])})
+    clustered = [work / f"{name}.npy" for name in ("mfcc", "pitch", "hidden")]
+    clustered += [work / "first", work / "first.json", work / "speech.json"]
+    if not marks.has("first", clustered):
+        _wait({"first": _start(["first", *common, "--device", devices[0]], limits["first"])})
+        marks.set("first", clustered)
     if minutes is not None and limits["first"] is not None:
         # What the first iteration left unused goes to the second.
         spare = limits["first"] - (time.perf_counter() - start) / 60
         rounds = -(-len(settings.sizes) // len(devices))
         for name in settings.sizes:
             limits[name] = (limits[name] or 0) + spare / rounds
+    files = {name: [*clustered, out / f"hubert-mini-{name}"] for name in settings.sizes}
     names = sorted(settings.sizes, key=lambda name: -settings.sizes[name].layers)
+    names = [name for name in names if not marks.has(f"second-{name}", files[name])]
     while names:
         together, names = names[: len(devices)], names[len(devices) :]
         steps = {}
         for name, where in zip(together, devices, strict=False):
             arguments = ["second", *common, "--size", name, "--out", str(out), "--device", where]
             steps[f"second --size {name}"] = _start(arguments, limits[name])
-        _wait(steps)
+        try:
+            _wait(steps)
+        finally:
+            for name, step in zip(together, steps.values(), strict=False):
+                if step.returncode == 0:
+                    marks.set(f"second-{name}", files[name])
+    discard(work / "kept")
     log(f"pretrain: done in {(time.perf_counter() - begin) / 60:.1f} minutes")
 
 
@@ -113,7 +146,13 @@ def _start(arguments: list[str], minutes: float | None) -> subprocess.Popen[byte
     if minutes is not None:
         arguments = [*arguments, "--minutes", f"{minutes:.3f}"]
     command = [sys.executable, "-m", "ssl_bench.pretrain", *arguments]
-    return subprocess.Popen(command, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(command, env=environment, preexec_fn=_end_with_parent)
+
+
+def _end_with_parent() -> None:
+    """Have the kernel end this process when the one that started it has gone, however it went."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _wait(steps: dict[str, subprocess.Popen[bytes]]) -> None:

@@ -1,11 +1,13 @@
 """The steps of pre-training after the speech: first iteration, second iteration.
 
 Below the work folder: ``clips.npy``, ``speech.json``; ``mfcc.npy``, ``pitch.npy``, ``hidden.npy``
-(class numbers of every frame); ``first/`` (the first model) and ``first.json``.
+(class numbers of every frame); ``first/`` (the first model) and ``first.json``; ``kept/``, the
+checkpoints of trainings that are not done and the marks (``done.py``) of steps that are.
 """
 
 import json
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -15,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssl_bench.checkpoints import Checkpoints, discard
 from ssl_bench.device import hold, lease
 from ssl_bench.errors import StudyError, suggest
 from ssl_bench.pretrain import package
@@ -109,6 +112,7 @@ def first(
         labels[None].to(where).short(),
         minutes=_left(minutes, begin),
         compiled=compiled,
+        kept=_kept(work, "first", settings, where, labels, compiled) if minutes is None else None,
     )
     report = trainer.train(log)
     model.hubert.save_pretrained(work / "first")
@@ -128,6 +132,7 @@ def first(
     used = len(labels.unique())
     record = asdict(report) | {"clusters_used": used, "hardware": package.hardware(where)}
     (work / "first.json").write_text(json.dumps(record, indent=2) + "\n")
+    discard(kept_in(work, "first"))
     log(f"first: {used} of {targets.clusters} clusters in use, {time.perf_counter() - begin:.0f} s")
 
 
@@ -146,6 +151,7 @@ def second(
     begin = time.perf_counter()
     if size not in settings.sizes:
         raise StudyError(f"pretrain: unknown size {size!r}; {suggest(size, settings.sizes)}")
+    second = f"second-{size}"
     paths = [work / f"{name}.npy" for name in ("hidden", "mfcc", "pitch")]
     labels = load_targets(paths, where)
     clips = Clips(work / "clips.npy", where)
@@ -161,11 +167,36 @@ def second(
         labels,
         minutes=_left(minutes, begin),
         compiled=compiled,
+        kept=_kept(work, second, settings, where, labels, compiled) if minutes is None else None,
     )
     report = trainer.train(lambda line: log(f"[{size}] {line}"))
     folder = package.save(settings, size, model.hubert.cpu(), report, work, out, where, minutes)
+    discard(kept_in(work, second))
     log(f"[{size}] {folder} after {time.perf_counter() - begin:.0f} s")
     return folder
+
+
+def kept_in(work: Path, step: str) -> Path:
+    """Return the folder of a step's checkpoints."""
+    return work / "kept" / step
+
+
+def _kept(
+    work: Path, step: str, settings: Settings, where: torch.device, labels: Tensor, compiled: bool
+) -> Checkpoints:
+    """Return the checkpoints of a training, stamped with all that determines it."""
+    record = work / "speech.json"
+    return Checkpoints(
+        kept_in(work, step),
+        f"pretrain {step}",
+        where,
+        (settings.first if step == "first" else settings.second).steps,
+        settings=settings.as_dict(),
+        step=step,
+        compiled=compiled,
+        clips=json.loads(record.read_text())["sha256"] if record.is_file() else None,
+        targets=zlib.crc32(labels.cpu().numpy().data),
+    )
 
 
 def _left(minutes: float | None, begin: float) -> float | None:

@@ -2,17 +2,21 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import islice, takewhile
 
 import torch
 from torch import Tensor
 
+from ssl_bench.checkpoints import Checkpoints
 from ssl_bench.errors import StudyError
 from ssl_bench.pretrain.augment import corrupt
 from ssl_bench.pretrain.data import Clips
 from ssl_bench.pretrain.model import PretrainingModel, span_mask
 from ssl_bench.pretrain.settings import Settings, Training
+from ssl_bench.spending import Spending
 
 REPORT_EVERY = 50
 """Steps between two looks at the losses, which wait for the GPU."""
@@ -26,7 +30,7 @@ class Report:
     planned_steps: int = 0
     seconds: float = 0.0
     start_seconds: float = 0.0
-    """Seconds of the first step, compilation included."""
+    """Seconds of the (last start's) first step, compilation included."""
     curve: list[dict[str, float]] = field(default_factory=list)
     held_out: list[dict[str, float]] = field(default_factory=list)
     peak_memory_gb: float | None = None
@@ -51,6 +55,7 @@ class Trainer:
         minutes: time limit. Progress is the larger of steps done and time used, so that the
             schedule always reaches its end; None means steps alone.
         compiled: whether to train with ``torch.compile``.
+        kept: checkpoints to write and to go on from; None: none. Not with a time limit.
     """
 
     def __init__(
@@ -63,12 +68,13 @@ class Trainer:
         *,
         minutes: float | None = None,
         compiled: bool = True,
+        kept: Checkpoints | None = None,
     ) -> None:
         self.settings, self.training = settings, training
         self.model, self.clips, self.targets = model, clips, targets
         self.minutes = minutes
         self.device = clips.device
-        self.compiled = compiled
+        self.compiled, self.kept = compiled, kept
         self.rng = torch.Generator(self.device).manual_seed(settings.seed)
         self.order = torch.Generator().manual_seed(settings.seed)
         self.trainable = clips.count - settings.speech.held_out
@@ -90,54 +96,72 @@ class Trainer:
         )
         self.model.train()
         self.model.compile_parts(self.compiled)
+        spending = Spending(self.device)
         begin = started = time.perf_counter()
-        pending: list[Tensor] = []
-        queue = torch.empty(0, dtype=torch.int64)
         every = max(1, min(REPORT_EVERY, self.training.steps // 10))
-        step = 0
-        progress = 0.0
-        while progress < 1:
-            if len(queue) < self.training.batch:
-                fresh = torch.randperm(self.trainable, generator=self.order)
-                queue = torch.cat([queue, fresh.repeat(-(-self.training.batch // len(fresh)))])
-            indices, queue = queue[: self.training.batch], queue[self.training.batch :]
-            rate = schedule(
-                max(progress, 1 / self.training.steps),
-                self.training.learning_rate,
-                self.settings.warm_up,
-            )
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            loss, figures = self._loss(indices, self.rng)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
-            optimizer.step()
-            pending.append(torch.cat([loss.detach()[None], figures.flatten()]))
-            step += 1
-            if step == 1:
-                self._wait()
-                started = time.perf_counter()
-                report.start_seconds = started - begin
-            progress = self._progress(step, begin, started)
-            if progress >= 1 or len(pending) == every:
-                entry = self._read(torch.stack(pending).float().cpu(), step)
-                pending = []
-                elapsed = time.perf_counter() - begin
-                entry |= {"learning_rate": rate, "seconds": elapsed}
-                report.curve.append(entry)
-                log(
-                    f"step {step}/{self.training.steps} loss {entry['loss']:.3f} "
-                    f"masked {entry['masked_0']:.3f} accuracy {entry['accuracy_0']:.3f} "
-                    f"lr {rate:.2e} {elapsed:.0f} s, {100 * progress:.0f} %"
+        losses = torch.zeros(every, 1 + 3 * len(self.targets), device=self.device)
+        drawn = self.rng.get_state()
+        changing = {
+            **{f"model.{name}": value for name, value in self.model.state_dict().items()},
+            **_moments(optimizer),
+            "losses": losses,
+            "drawn": drawn,
+        }
+        if self.kept is not None:
+            self.kept.spending = spending
+        with nullcontext() if self.kept is None else self.kept.keeper(0, []) as keeper:
+            done = 0 if keeper is None else keeper.resume(changing, report.curve)
+            self.rng.set_state(drawn)
+            report.steps, progress = done, done / self.training.steps
+            left = enumerate(islice(self._batches(), done, None), start=done + 1)
+            steps = takewhile(lambda _: progress < 1, left)
+            for step, indices in steps if keeper is None else keeper.watch(steps):
+                rate = schedule(
+                    max(progress, 1 / self.training.steps),
+                    self.training.learning_rate,
+                    self.settings.warm_up,
                 )
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                loss, figures = self._loss(indices, self.rng)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+                optimizer.step()
+                place = (step - 1) % every
+                losses[place] = torch.cat([loss.detach()[None], figures.flatten()])
+                drawn.copy_(self.rng.get_state())
+                if step == done + 1:
+                    self._wait()
+                    started = time.perf_counter()
+                    report.start_seconds = started - begin
+                report.steps, progress = step, self._progress(step, begin, started)
+                if progress >= 1 or place == every - 1:
+                    entry = self._read(losses[: place + 1].cpu(), step)
+                    elapsed = spending.now().seconds
+                    entry |= {"learning_rate": rate, "seconds": elapsed}
+                    report.curve.append(entry)
+                    log(
+                        f"step {step}/{self.training.steps} loss {entry['loss']:.3f} "
+                        f"masked {entry['masked_0']:.3f} accuracy {entry['accuracy_0']:.3f} "
+                        f"lr {rate:.2e} {elapsed:.0f} s, {100 * progress:.0f} %"
+                    )
         self._wait()
-        report.steps = step
-        report.seconds = time.perf_counter() - begin
+        report.seconds = spending.now().seconds
         report.held_out = self._held_out()
         if self.device.type == "cuda":
-            report.peak_memory_gb = torch.cuda.max_memory_allocated(self.device) / 1e9
+            report.peak_memory_gb = spending.now().peak / 1e9
         return report
+
+    def _batches(self) -> Iterator[Tensor]:
+        """Yield the clips of each step, for ever: all of them, again and again in another order."""
+        batch, queue = self.training.batch, torch.empty(0, dtype=torch.int64)
+        while True:
+            if len(queue) < batch:
+                fresh = torch.randperm(self.trainable, generator=self.order)
+                queue = torch.cat([queue, fresh.repeat(-(-batch // len(fresh)))])
+            yield queue[:batch]
+            queue = queue[batch:]
 
     def _progress(self, step: int, begin: float, started: float) -> float:
         by_steps = step / self.training.steps
@@ -186,3 +210,21 @@ class Trainer:
         mean = (torch.stack(parts).float().cpu() * sizes[:, None, None]).sum(0) / sizes.sum()
         names = ("masked", "unmasked", "accuracy")
         return [dict(zip(names, head, strict=True)) for head in mean.tolist()]
+
+
+def _moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return an optimizer's state before its first step, zero, as tensors that it will update."""
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    made = {
+        f"optimizer.{number}.{name}": value
+        for number, state in enumerate(optimizer.state.values())
+        for name, value in state.items()
+    }
+    for value in made.values():
+        value.zero_()
+    optimizer.zero_grad(set_to_none=True)
+    return made
