@@ -49,7 +49,6 @@ def test_the_readme_shows_their_table(shown, tables):
     assert shown("main") == (tables / "comparison_main.md").read_text(encoding="utf-8").strip()
 
 
-@pytest.mark.xfail(strict=True, reason="`python -m analysis readme default` has not been run yet")
 def test_the_readme_shows_the_default_study_as_it_is(repository, shown):
     mini = parse(yaml.safe_load((repository / "config" / "mini.yaml").read_text()))
     block = shown("default")
