@@ -138,7 +138,7 @@ def report_command(
     from analysis.report import report
     from analysis.tables import load
 
-    page = report(load(tables), figures)
+    page = report(load(tables), figures, folder=tables)
     with whole(out) as place:
         place.write_text(page, encoding="utf-8")
     print(out)

@@ -7,6 +7,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from analysis import captions, paper_tables, paper_verdicts, style
+from analysis.attachments import attachments
 from analysis.claims import POOLED, claims, show_p
 from analysis.code_versions import mixed
 from analysis.comparison import compare, wide
@@ -25,8 +26,10 @@ PROVENANCE = {
 }
 
 
-def report(tables: Tables, figures: Path, evidence: Evidence | None = None) -> str:
-    """Return the page; its pictures are those in ``figures``.
+def report(
+    tables: Tables, figures: Path, evidence: Evidence | None = None, folder: Path | None = None
+) -> str:
+    """Return the page; its pictures are those in ``figures``, its files the tables in ``folder``.
 
     Comparison and figures show averages in place of their tasks, the claims every task.
 
@@ -54,6 +57,7 @@ def report(tables: Tables, figures: Path, evidence: Evidence | None = None) -> s
         paper_claims_caption=captions.caption("paper_claims", tables),
         figures=[_picture(name, figures, folded) for name in FIGURES],
         cells=_cells(tables),
+        attachments=attachments(folder) if folder else [],
     )
 
 
