@@ -108,6 +108,18 @@ def test_pr_predictions_and_per(heads, phones, superb):
 # ---- speech recognition
 
 
+def bilstm_of(expert, task, heads, order):
+    """Return the task's head with the weights of s3prl's, classes in our order."""
+    weights = {"projector.weight": expert.projector.weight, "projector.bias": expert.projector.bias}
+    for i, rnn in enumerate(expert.model.rnns):
+        weights |= {f"rnns.{i}.{name}": value for name, value in rnn.layer.state_dict().items()}
+    weights["linear.weight"] = expert.model.linear.weight[order]
+    weights["linear.bias"] = expert.model.linear.bias[order]
+    head = heads.copy(task.head(heads.dim), weights)
+    assert heads.count(head) == heads.count(expert)
+    return head
+
+
 @pytest.fixture
 def characters(heads, superb, make_task, tmp_path):
     """SUPERB ASR: asr/config.yaml."""
@@ -136,13 +148,7 @@ def characters(heads, superb, make_task, tmp_path):
     symbols = expert.dictionary.symbols
     order = [symbols.index(names.get(symbol, symbol)) for symbol in task.symbols]
     assert sorted(order) == list(range(32))
-    weights = {"projector.weight": expert.projector.weight, "projector.bias": expert.projector.bias}
-    for i, rnn in enumerate(expert.model.rnns):
-        weights |= {f"rnns.{i}.{name}": value for name, value in rnn.layer.state_dict().items()}
-    weights["linear.weight"] = expert.model.linear.weight[order]
-    weights["linear.bias"] = expert.model.linear.bias[order]
-    head = heads.copy(task.head(heads.dim), weights)
-    assert heads.count(head) == heads.count(expert)
+    head = bilstm_of(expert, task, heads, order)
     return expert.eval(), task, head, texts, order
 
 
@@ -213,13 +219,7 @@ def slots(heads, superb, make_task, tmp_path):
     symbols = [*expert.tokenizer._vocab_list, *expert.tokenizer.slots]
     order = [symbols.index(symbol) for symbol in task.symbols]
     assert sorted(order) == list(range(109))
-    weights = {"projector.weight": expert.projector.weight, "projector.bias": expert.projector.bias}
-    for i, rnn in enumerate(expert.model.rnns):
-        weights |= {f"rnns.{i}.{name}": value for name, value in rnn.layer.state_dict().items()}
-    weights["linear.weight"] = expert.model.linear.weight[order]
-    weights["linear.bias"] = expert.model.linear.bias[order]
-    head = heads.copy(task.head(heads.dim), weights)
-    assert heads.count(head) == heads.count(expert)
+    head = bilstm_of(expert, task, heads, order)
     labels = [expert.tokenizer.encode(f"BOS {text} EOS\tO {slot} x") for text, slot in spoken]
     return expert.eval(), task, head, labels, order
 

@@ -4,12 +4,12 @@ A step that has ended leaves a mark, which names all that determines it and hash
 read and wrote. Marks are removed when all steps are done: who starts again then wants it anew.
 """
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from ssl_bench.read_back import json_of
+from ssl_bench.upstreams._checkpoints import file_digest
 from ssl_bench.whole import whole
 
 
@@ -52,9 +52,4 @@ class Marks:
         found = [
             file for path in files for file in sorted([path, *path.rglob("*")]) if file.is_file()
         ]
-        return {"stamp": self.stamp, "files": {str(file): _sha256(file) for file in found}}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return {"stamp": self.stamp, "files": {str(file): file_digest(file) for file in found}}
