@@ -21,7 +21,7 @@ def grouped_batches(
     rows: np.ndarray,
     frames: np.ndarray,
     groups: np.ndarray,
-    utterances: int,
+    each: int,
     widths: int,
     steps: int,
     seeds: list[int],
@@ -36,7 +36,7 @@ def grouped_batches(
         frames: (N,) their lengths.
         groups: (G, n) places among the N of the utterances of every group, as :func:`groups_of`
             returns them. Each group is drawn once a pass.
-        utterances: how many a batch holds: a multiple of n. Fewer only where a pass has fewer.
+        each: how many groups a batch has; fewer only where a pass has fewer.
         widths: how many widths there may be at most.
         steps: how many batches to yield.
         seeds: (R,) seed of each run's order; equal seeds give equal batches.
@@ -45,9 +45,9 @@ def grouped_batches(
             drawn once a pass.
     """
     used = frames if crop is None else np.minimum(frames, crop)
-    count = min(len(groups), max(1, utterances // groups.shape[1]))
+    each = min(each, len(groups))
     distinct = list(dict.fromkeys(seeds))
-    edges = _widths(used[groups].max(1), count * len(distinct), widths)
+    edges = _widths(used[groups].max(1), each * len(distinct), widths)
     every = np.arange(len(groups))
     orders = {
         seed: Shuffled(every, rng) if weights is None else Weighted(every, weights, rng)
@@ -56,7 +56,7 @@ def grouped_batches(
     }
     crops = None if crop is None else Crops(crop, distinct, 1)
     for _ in range(steps):
-        drawn = {seed: groups[order.take(count)].ravel() for seed, order in orders.items()}
+        drawn = {seed: groups[order.take(each)].ravel() for seed, order in orders.items()}
         longest = max(int(used[own].max()) for own in drawn.values())
         width = int(edges[np.searchsorted(edges, longest)])
         starts = None if crops is None else crops.draw({s: frames[own] for s, own in drawn.items()})

@@ -91,6 +91,16 @@ class Training(Strict):
             )
 
     @property
+    def beside(self) -> int:
+        """Utterances of a group: those of a batch that lie beside each other."""
+        return 1 if self.batches == "random" else self.neighbours or self.batch_utterances or 1
+
+    @property
+    def groups(self) -> int:
+        """Groups of a batch."""
+        return (self.batch_utterances or 1) // self.beside
+
+    @property
     def scored_seconds(self) -> float:
         """Seconds of audio in a batch that is scored, which no result depends on."""
         return self.batch_seconds or BATCH_SECONDS

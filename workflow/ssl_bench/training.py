@@ -264,16 +264,14 @@ def _batches(
     ids, lengths, crop = task.ids("train"), features.frames[rows], frames(training.crop_seconds)
     weights = _weights(task, ids) if training.balance else None
     if training.batches != "buckets":
-        size = training.batch_utterances
-        assert size is not None
         order = lengths
         if training.batches == "sliding":
             order = np.array([len(task.target(name)) for name in ids])
         return grouped_batches(
             rows,
             lengths,
-            groups_of(training.batches, order, training.neighbours or size),
-            size,
+            groups_of(training.batches, order, training.beside),
+            training.groups,
             training.buckets,
             training.steps,
             seeds,
