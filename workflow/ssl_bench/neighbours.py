@@ -4,7 +4,7 @@ A pass goes through groups of utterances, in an order of each seed's own: a grou
 or neighbours in an order of lengths. A batch is as many groups as it has room for. It is padded to
 the narrowest of a few widths that holds every seed's utterances, so that a step can be recorded:
 runs of several seeds train on exactly the utterances that each would see alone, and padding changes
-no result but for rounding and the places of a head's dropout.
+no result but for rounding and where dropout falls.
 """
 
 from collections.abc import Iterator
