@@ -8,6 +8,7 @@ import torch
 
 from ssl_bench import cells, training
 from ssl_bench.neighbours import grouped_batches, groups_of
+from ssl_bench.runs import Run
 from ssl_bench.sampling import Batch
 
 RNG = np.random.default_rng(0)
@@ -161,3 +162,27 @@ def test_label_lengths_order_sliding_batches_and_audio_lengths_sorted_ones(ready
         assert {batch.rows.shape for batch in batches} == {(2, 4)}
         found = {tuple(part) for batch in batches for part in batch.rows.reshape(-1, 2)}
         assert found <= pairs
+
+
+def test_states_of_an_utterance_that_is_twice_in_a_batch(ready, raw) -> None:
+    """Groups overlap, with ``sliding`` and at the end of ``sorted``: both ways to keep states."""
+    said = {"recipe": "none", "steps": 6, "evaluations": 2, "batch_utterances": 24, "neighbours": 8}
+    histories = []
+    for cache in ("disk", "live"):
+        study = ready(
+            cache=cache,
+            training={**said, "batches": "sliding"},
+            tasks={"pr": raw["tasks"]["pr"]},
+            interfaces=["mean"],
+        )
+        own = cells._open(study, "pr", "mini", torch.device("cpu"))
+        rows = np.array([own.rows[name] for name in own.task.ids("train")])
+        batches = list(training._batches([0, 1], own.task, own.features, rows, own.training))
+        assert any(len(set(row)) < 24 for batch in batches for row in batch.rows)
+        group = cells._runs(
+            own, [Run(0, 1e-2), Run(1, 1e-2)], cells._maker(own, "mean"), own.training
+        )
+        (found,) = training.train([group], own.task, own.features, own.rows, own.training, "twice")
+        histories.append([row["train_loss"] for row in found.history])
+    assert np.isfinite(histories).all()
+    assert histories[0] == pytest.approx(histories[1], rel=1e-2)
