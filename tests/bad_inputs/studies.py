@@ -23,6 +23,7 @@ def of_table(rates: object, *parts: str) -> Row:
     return row({"sweep": ..., "learning_rates": rates}, *parts)
 
 
+UTTERANCES = {"training__batch_seconds": ..., "training__batch_utterances": 8}
 TASK = {"kind": "ks", "corpus": "tones"}
 ROWS = {
     "unknown key": row({"interfacez": {}}, "unknown key 'interfacez'", "'interfaces'?"),
@@ -44,6 +45,23 @@ ROWS = {
     ),
     "unknown corpus": row({"tasks__ks__corpus": "tone"}, "tasks.ks.corpus", "'tone'", "'tones'?"),
     "unknown interface": row({"interfaces": {"meen": {}}}, "interfaces.meen", "'mean'?"),
+    "unknown batches": row({"training__batches": "slidng"}, "training.batches", "'slidng'"),
+    "batches of neighbours in seconds": row(
+        {"training__batches": "sorted", "training__batch_seconds": 8.0},
+        "training: batches: 'sorted' needs batch_utterances; found batch_seconds 8",
+    ),
+    "batches of neighbours with balance": row(
+        {**UTTERANCES, "training__batches": "sliding", "training__balance": True},
+        "training: batches: 'sliding' and balance exclude each other; use 'random'",
+    ),
+    "neighbours that do not divide the batch": row(
+        {**UTTERANCES, "training__batches": "sorted", "training__neighbours": 5},
+        "training: neighbours: expected a divisor of batch_utterances 8; found 5",
+    ),
+    "neighbours of random batches": row(
+        {**UTTERANCES, "training__batches": "random", "training__neighbours": 4},
+        "training: neighbours: expected batches: sorted or sliding; found 'random'",
+    ),
     "wrong type": row({"training__steps": "many"}, "training.steps", "integer", "found 'many'"),
     "a fraction of a step": row({"training__steps": 1.5}, "training.steps", "found 1.5"),
     "a switch that is a word": row({"normalize": "yes please"}, "normalize", "'yes please'"),

@@ -28,6 +28,7 @@ from ssl_bench.training import Trained, train
 
 CPU = torch.device("cpu")
 STEPS = 8
+UTTERANCES = {"batch_seconds": None, "batch_utterances": 4}
 KILLED = (1, 3, 4, 7)
 """Steps after which a training is killed, one after the other: 4 is one where dev is scored."""
 
@@ -134,10 +135,16 @@ def assert_same(found: tuple[Runs, Trained], expected: tuple[Runs, Trained]) -> 
         ("pr", (1e-2, 1e-2), {"schedule": "linear", "warmup": 0.5, "optimizer": "adamw"}),
         ("ks", (1e-2, 1e-2), {"balance": True, "crop_seconds": 0.31, "select": "last"}),
         ("ks", (1e-2, 1e-2), {"select": "dev_loss", "average": 2}),
+        ("pr", (1e-2, 1e-2), {**UTTERANCES, "batches": "sliding", "neighbours": 2}),
+        ("pr", (1e-2, 1e-2), {**UTTERANCES, "batches": "sorted", "crop_seconds": 0.31}),
+        ("ks", (1e-2, 1e-2), {**UTTERANCES, "batches": "random", "balance": True}),
         ("ks", (1e-2, 1e30, 1e-2), {"clip": 5.0}),
         ("ks", (1e-2, 1e30, 1e-2), {"not_finite": "skip"}),
     ],
-    ids=["augmented", "sequence", "balanced", "averaged", "diverged", "skipped"],
+    ids=[
+        *("augmented", "sequence", "balanced", "averaged", "sliding", "sorted", "random"),
+        *("diverged", "skipped"),
+    ],
 )
 def test_a_training_that_was_killed_again_and_again_ends_the_same(
     bench, lose, capsys, task, rates, said

@@ -44,6 +44,7 @@ def test_every_kind_has_a_recipe(kind: str) -> None:
     assert recipe.training.batch_utterances is not None
     assert recipe.training.layer_weight_scale == 1  # one learning rate for all
     assert recipe.training.not_finite == "skip"
+    assert list(recipe.training.conflicts()) == []
     assert settle(recipe.training) == recipe.training.model_copy()
 
 
@@ -59,6 +60,19 @@ def test_whoever_says_one_size_of_a_batch_has_said_both() -> None:
     back = settle(PUBLISHED, Training(batch_seconds=9.0), Training(batch_utterances=4))
     assert (back.batch_seconds, back.batch_utterances) == (None, 4)
     assert settle(Training()).batch_seconds == 128
+
+
+def test_a_size_of_a_batch_unsays_how_it_is_made_up() -> None:
+    recipe = Training(batch_utterances=32, batches="sorted", neighbours=8)
+    assert settle(recipe, Training(steps=3)).neighbours == 8
+    smaller = settle(recipe, Training(batch_utterances=12))
+    assert (smaller.batches, smaller.neighbours) == ("sorted", None)
+    seconds = settle(recipe, Training(batch_seconds=9.0))
+    assert (seconds.batches, seconds.neighbours) == ("buckets", None)
+    other = settle(recipe, Training(batches="random"))
+    assert (other.batches, other.neighbours, other.batch_utterances) == ("random", None, 32)
+    own = settle(recipe, Training(batch_utterances=12, neighbours=4))
+    assert (own.batches, own.neighbours) == ("sorted", 4)
 
 
 def test_no_recipe_leaves_the_engines_defaults() -> None:
@@ -133,7 +147,14 @@ def test_keys_that_came_later_are_no_part_of_a_cell_where_they_do_nothing() -> N
         *("steps", "batch_seconds", "buckets", "optimizer", "weight_decay", "clip"),
         *("warmup", "schedule", "layer_weight_scale", "evaluations"),
     }
-    later = [("crop_seconds", 8.0), ("precision", "fp32"), ("average", 5), ("not_finite", "skip")]
+    later = [
+        ("batches", "random"),
+        ("neighbours", 8),
+        ("crop_seconds", 8.0),
+        ("precision", "fp32"),
+        ("average", 5),
+        ("not_finite", "skip"),
+    ]
     for key, value in later:
         assert Training(batch_seconds=9.0, **{key: value}).identity() == {**plain, key: value}
 

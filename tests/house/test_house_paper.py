@@ -17,8 +17,13 @@ from ssl_bench.recipe import FineTune, Training
 from ssl_bench.study import Study, parse
 
 KINDS = registry.kinds("tasks")
-AT_RANDOM = {"ks", "sid", "sv"}
-"""Kinds whose batches are random by default."""
+NEIGHBOURS = {
+    "pr": ("sliding", 16),
+    "sf": ("sliding", None),
+    "asr": ("sorted", None),
+    **dict.fromkeys(("mono_asr", "multi_asr", "multi_lid"), ("sorted", 8)),
+}
+"""Kinds whose batches are not random by default: of which neighbours they are, and how many."""
 SEEDS, ROWS = 2, 24
 CONTROL = "weighted_sum_mlp"
 
@@ -180,7 +185,9 @@ def test_every_option_is_a_key_and_every_test_is_there(repository):
 
 def test_what_the_table_calls_the_default_is_the_default():
     of_kind = {kind: registry.load("tasks", kind).RECIPE.training for kind in KINDS}
-    assert {kind for kind, training in of_kind.items() if training.buckets == 1} == AT_RANDOM
+    for kind, training in of_kind.items():
+        expected = NEIGHBOURS.get(kind, ("random", None))
+        assert (training.batches, training.neighbours) == expected, kind
     assert {training.not_finite for training in of_kind.values()} == {"skip"}
     assert {training.layer_weight_scale for training in of_kind.values()} == {1}
     sv, corpus = of_kind["sv"], registry.load("corpora", "voxceleb1").Config

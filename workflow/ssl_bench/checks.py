@@ -113,6 +113,7 @@ def _training_problems(study: Study, task: str) -> Iterator[str]:
         yield f"{where}: balance: {kind!r} has no classes of utterances; found true"
     if training.select == "dev_loss" and not made.has_dev_loss:
         yield f"{where}: select: {kind!r} has no loss on dev; use dev_metric or last"
+    yield from (f"{where}: {line}" for line in training.conflicts())
 
 
 def _enlarging_problems(study: Study, task: str) -> Iterator[str]:

@@ -4,6 +4,7 @@ Each key is the first that is said: by the task's entry, by the study, by the pu
 the task's kind. ``recipe: none`` leaves the last out, and the defaults written here take its place.
 """
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -25,6 +26,11 @@ class Training(Strict):
     the gradients of A batches of B utterances, each a mean over its B: that is the gradient of the
     mean over A · B utterances, so ``batch_utterances`` is A · B.
 
+    ``batches`` says which utterances share a batch: those of one length bucket, any (``random``),
+    neighbours in the order of audio lengths, the same in each pass (``sorted``), or in the order of
+    label lengths, from each place once a pass (``sliding``). ``neighbours`` of a batch lie beside
+    each other, and one batch has several such groups; without it the whole batch does.
+
     ``crop_seconds`` trains on a random part of this length of every longer utterance;
     ``min_seconds`` leaves out training utterances that are no longer; ``balance`` draws utterances
     so that all classes are equally likely, in training and on dev. ``precision`` is that of forward
@@ -38,6 +44,8 @@ class Training(Strict):
     steps: int = Field(500, ge=1)
     batch_seconds: float | None = Field(None, gt=0)
     batch_utterances: int | None = Field(None, ge=1)
+    batches: Literal["buckets", "random", "sorted", "sliding"] = "buckets"
+    neighbours: int | None = Field(None, ge=1)
     buckets: int = Field(4, ge=1)
     crop_seconds: float | None = Field(None, gt=0)
     min_seconds: float | None = Field(None, ge=0)
@@ -64,6 +72,34 @@ class Training(Strict):
             )
         return self
 
+    def conflicts(self) -> Iterator[str]:
+        """Yield what is wrong with the batches that the levels make together, a line each."""
+        ordered = self.batches in ("sorted", "sliding")
+        if self.batches != "buckets" and self.batch_utterances is None:
+            found = f"batch_seconds {self.batch_seconds:g}"
+            yield f"batches: {self.batches!r} needs batch_utterances; found {found}"
+        if ordered and self.balance:
+            yield f"batches: {self.batches!r} and balance exclude each other; use 'random'"
+        if self.neighbours is None:
+            return
+        if not ordered:
+            yield f"neighbours: expected batches: sorted or sliding; found {self.batches!r}"
+        elif (self.batch_utterances or 0) % self.neighbours:
+            yield (
+                f"neighbours: expected a divisor of batch_utterances {self.batch_utterances}; "
+                f"found {self.neighbours}"
+            )
+
+    @property
+    def beside(self) -> int:
+        """Utterances of a group: those of a batch that lie beside each other."""
+        return 1 if self.batches == "random" else self.neighbours or self.batch_utterances or 1
+
+    @property
+    def groups(self) -> int:
+        """Groups of a batch."""
+        return (self.batch_utterances or 1) // self.beside
+
     @property
     def scored_seconds(self) -> float:
         """Seconds of audio in a batch that is scored, which no result depends on."""
@@ -81,6 +117,8 @@ class Training(Strict):
 
 _LATER: dict[str, Any] = {
     "batch_utterances": None,
+    "batches": "buckets",
+    "neighbours": None,
     "crop_seconds": None,
     "min_seconds": None,
     "balance": False,
@@ -137,16 +175,25 @@ class Sweep(Strict):
 
 
 def settle(published: Training, *said: Training) -> Training:
-    """Return the training that the levels make together, those that are said later on top."""
+    """Return the training that the levels make together, those that are said later on top.
+
+    A size of a batch unsays that of the levels below and how it is made up: another size its
+    ``neighbours``, one in seconds its ``batches`` as well.
+    """
     recipe = "published"
     for level in said:
         recipe = level.recipe if "recipe" in level.model_fields_set else recipe
     keys: dict[str, Any] = {}
     for level in (published, *said) if recipe == "published" else said:
         own = level.model_dump(exclude_unset=True)
+        unsaid: tuple[str, ...] = ()
         if any(own.get(key) is not None for key in BATCH):
-            keys = {k: v for k, v in keys.items() if k not in BATCH}
-        keys |= own
+            unsaid = (*BATCH, "neighbours")
+        if own.get("batch_seconds") is not None:
+            unsaid += ("batches",)  # the others count utterances
+        if "batches" in own:
+            unsaid += ("neighbours",)
+        keys = {k: v for k, v in keys.items() if k not in unsaid} | own
     if all(keys.get(key) is None for key in BATCH):
         keys["batch_seconds"] = BATCH_SECONDS
     return Training(**keys)

@@ -4,6 +4,7 @@ Utterances are put into buckets of like length; a batch holds a number of second
 of one bucket. Which bucket each step takes is the same for every seed, and a seed decides which of
 the bucket's utterances: so runs of several seeds can be trained together, each on exactly the
 batches it would see alone. A bucket's batches all have one shape, so a step can be recorded.
+:mod:`ssl_bench.neighbours` makes the batches of the published recipes.
 """
 
 from collections.abc import Iterator
@@ -63,21 +64,19 @@ def training_batches(
     schedule = np.random.default_rng(0).choice(len(groups), size=steps, p=share / share.sum())
     orders = {
         seed: [
-            _Shuffled(group, rng) if weights is None else _Weighted(group, weights[group], rng)
+            Shuffled(group, rng) if weights is None else Weighted(group, weights[group], rng)
             for b, group in enumerate(groups)
             for rng in [np.random.default_rng((seed, b))]
         ]
         for seed in dict.fromkeys(seeds)
     }
-    cuts = {seed: np.random.default_rng((seed, len(groups), 1)) for seed in orders}
+    crops = None if crop is None else Crops(crop, list(orders), len(groups))
     for bucket in schedule:
         width = widths[bucket]
         drawn = {seed: order[bucket].take(sizes[bucket]) for seed, order in orders.items()}
         starts = None
-        if crop is not None:
-            # as random.randint(0, length - crop): both ends may be drawn
-            spare = {seed: np.maximum(frames[d] - crop, 0) for seed, d in drawn.items()}
-            first = {seed: cuts[seed].integers(0, most + 1) for seed, most in spare.items()}
+        if crops is not None:
+            first = crops.draw({seed: frames[own] for seed, own in drawn.items()})
             starts = np.stack([first[seed] for seed in seeds])
         yield Batch(np.stack([rows[drawn[seed]] for seed in seeds]), width, starts)
 
@@ -99,13 +98,34 @@ def evaluation_batches(rows: np.ndarray, frames: np.ndarray, batch_frames: int) 
         start += size
 
 
-class _Shuffled:
+class Crops:
+    """Draws where utterances are cut, from a stream of numbers of each seed's own.
+
+    Args:
+        crop: frames of a crop.
+        seeds: each once.
+        stream: sets the numbers apart from those that utterances are drawn with.
+    """
+
+    def __init__(self, crop: int, seeds: list[int], stream: int) -> None:
+        self.crop = crop
+        self.rngs = {seed: np.random.default_rng((seed, stream, 1)) for seed in seeds}
+
+    def draw(self, frames: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
+        """Return the first frame of a crop of each seed's utterances, of their lengths (B,)."""
+        # as random.randint(0, length - crop): both ends may be drawn
+        spare = {seed: np.maximum(own - self.crop, 0) for seed, own in frames.items()}
+        return {seed: self.rngs[seed].integers(0, most + 1) for seed, most in spare.items()}
+
+
+class Shuffled:
     """Draws without replacement, in a new order at every pass."""
 
     def __init__(self, rows: np.ndarray, rng: np.random.Generator) -> None:
         self.rows, self.rng, self.queue = rows, rng, rows[:0]
 
     def take(self, count: int) -> np.ndarray:
+        """Return the next rows, (count,), or all of them if there are fewer."""
         if len(self.queue) < count:
             fresh = self.rng.permutation(self.rows)
             held = np.isin(fresh, self.queue)
@@ -115,13 +135,14 @@ class _Shuffled:
         return taken
 
 
-class _Weighted:
+class Weighted:
     """Draws with replacement, each row as often as its weight says."""
 
     def __init__(self, rows: np.ndarray, weights: np.ndarray, rng: np.random.Generator) -> None:
         self.rows, self.rng, self.ends = rows, rng, np.cumsum(weights / weights.sum())
 
     def take(self, count: int) -> np.ndarray:
+        """Return as many rows, (count,)."""
         place = np.searchsorted(self.ends, self.rng.random(count), side="right")
         return self.rows[np.minimum(place, len(self.rows) - 1)]
 

@@ -14,6 +14,7 @@ from ssl_bench.checkpoints import Keeper
 from ssl_bench.device import upload
 from ssl_bench.evaluation import Scored, evaluate
 from ssl_bench.features import Features
+from ssl_bench.neighbours import grouped_batches, groups_of
 from ssl_bench.prefetch import Ready, readings
 from ssl_bench.progress import say, track
 from ssl_bench.recipe import Training
@@ -260,16 +261,32 @@ def _batches(
     def frames(seconds: float | None) -> int | None:
         return None if seconds is None else max(1, int(seconds / features.seconds_per_frame))
 
-    weights = _weights(task, task.ids("train")) if training.balance else None
+    ids, lengths, crop = task.ids("train"), features.frames[rows], frames(training.crop_seconds)
+    weights = _weights(task, ids) if training.balance else None
+    if training.batches != "buckets":
+        order = lengths
+        if training.batches == "sliding":
+            order = np.array([len(task.target(name)) for name in ids])
+        return grouped_batches(
+            rows,
+            lengths,
+            groups_of(training.batches, order, training.beside),
+            training.groups,
+            training.buckets,
+            training.steps,
+            seeds,
+            crop=crop,
+            weights=weights,
+        )
     return training_batches(
         rows,
-        features.frames[rows],
+        lengths,
         frames(training.batch_seconds),
         training.buckets,
         training.steps,
         seeds,
         utterances=training.batch_utterances,
-        crop=frames(training.crop_seconds),
+        crop=crop,
         weights=weights,
     )
 

@@ -9,7 +9,7 @@ SUPERB_RATES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
 
 
 def superb(learning_rate: float, *, steps: int, every: int, **training: Any) -> Recipe:
-    """Return a recipe of s3prl's: Adam, clip 1, one learning rate for all, the best step on dev.
+    """Return a recipe of s3prl's: Adam, clip 1, one rate, batches at random, the best step on dev.
 
     Args:
         learning_rate: of the published configuration.
@@ -17,7 +17,8 @@ def superb(learning_rate: float, *, steps: int, every: int, **training: Any) -> 
         every: updates between two evaluations.
         training: keys of the task's own.
     """
-    keys = {"optimizer": "adam", "weight_decay": 0.0, "clip": 1.0, "buckets": 4, **training}
+    adam = {"optimizer": "adam", "weight_decay": 0.0, "clip": 1.0}
+    keys = {"batches": "random", "buckets": 4, **adam, **training}
     return Recipe(
         training=Training(
             steps=steps,
@@ -38,15 +39,18 @@ def superb(learning_rate: float, *, steps: int, every: int, **training: Any) -> 
 def ml_superb(iterations: int) -> Recipe:
     """Return a recipe of ESPnet's ``egs2/ml_superb/asr1``.
 
-    Adam 1e-4, weight decay 1e-6, clip 5, 30 epochs of ``iterations`` batches of 8, gradients of 4
-    of them accumulated: 32 utterances an update and a quarter as many updates. The mean of the five
-    checkpoints of lowest dev loss, one checkpoint an epoch.
+    Adam 1e-4, weight decay 1e-6, clip 5, 30 epochs of ``iterations`` batches of 8 neighbours in the
+    order of lengths, gradients of 4 of them accumulated: 32 utterances an update and a
+    quarter as many updates. The mean of the five checkpoints of lowest dev loss, one checkpoint an
+    epoch.
     """
     epochs, accumulated = 30, 4
     return Recipe(
         training=Training(
             steps=epochs * iterations // accumulated,
             batch_utterances=8 * accumulated,
+            batches="sorted",
+            neighbours=8,
             buckets=4,
             evaluations=epochs,
             optimizer="adam",

@@ -7,7 +7,7 @@ balanced.
 from ssl_bench.tasks._classification import ClassificationConfig, ClassificationTask
 from ssl_bench.tasks._published import superb
 
-RECIPE = superb(1e-4, steps=200_000, every=5_000, batch_utterances=32, balance=True, buckets=1)
+RECIPE = superb(1e-4, steps=200_000, every=5_000, batch_utterances=32, balance=True)
 
 
 class Config(ClassificationConfig):

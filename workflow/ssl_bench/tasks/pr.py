@@ -21,7 +21,9 @@ from ssl_bench.tasks._published import superb
 from ssl_bench.tasks._sequence import SequenceTask
 from ssl_bench.tasks.base import TaskConfig
 
-RECIPE = superb(1e-2, steps=100_000, every=1_000, batch_utterances=32)
+RECIPE = superb(
+    1e-2, steps=100_000, every=1_000, batch_utterances=32, batches="sliding", neighbours=16
+)
 
 
 class Config(TaskConfig):

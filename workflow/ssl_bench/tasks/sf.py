@@ -18,7 +18,7 @@ from ssl_bench.tasks._published import superb
 from ssl_bench.tasks._sequence import SequenceTask
 from ssl_bench.tasks._slots import read_slots, type_f1, value_errors
 
-RECIPE = superb(1e-4, steps=200_000, every=2_000, batch_utterances=32)
+RECIPE = superb(1e-4, steps=200_000, every=2_000, batch_utterances=32, batches="sliding")
 CHARACTERS = [" ", "'", *string.ascii_uppercase]
 NONE = "O"
 

@@ -33,7 +33,6 @@ RECIPE = superb(
     optimizer="adamw",
     weight_decay=0.01,
     clip=1000.0,
-    buckets=1,
 )
 CHUNK = 65_536
 
