@@ -151,8 +151,10 @@ def test_it_determines_a_cell_and_nothing_else_changes():
     assert json.loads(with_it.slice(*cell))["enlarge_by"] == {"hconv": {}}
     other = study({"kind": "pr"}, hconv={"kernel_size": 3})
     assert with_it.fingerprint(cell) != other.fingerprint(cell)
-    # Cells of before there was this key keep their names; then, a run stopped that is skipped now.
-    before = {"kind": "pr", "corpus": "c", "training": {"not_finite": "stop"}}
+    # Cells of before there was this key keep their names; then, a run stopped that is skipped now,
+    # and a batch was of one length bucket.
+    then = {"not_finite": "stop", "batches": "buckets"}
+    before = {"kind": "pr", "corpus": "c", "training": then}
     plain = with_it.model_copy(update={"tasks": {"t": before}})
     assert plain.fingerprint(cell) == "0f9f8873d6bcceb5"
 
