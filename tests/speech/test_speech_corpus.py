@@ -16,7 +16,7 @@ from ssl_bench import registry
 from ssl_bench.corpora.base import table
 from ssl_bench.corpora.synthetic import Config, content_hash, prepare
 from ssl_bench.errors import StudyError
-from ssl_bench.speech import augment, prosody, text
+from ssl_bench.speech import augment, probe, prosody, text
 from ssl_bench.speech.espeak import Voice
 from ssl_bench.speech.recipe import Recipe, recorded, utterance
 
@@ -31,8 +31,7 @@ EXACT = {"recipe": "sentences", **TINY, "languages": ["en-us", "es", "cmn"], "sp
 # Of the versions below. A new version of one of them may need a new pair.
 LABELS = "bde44376e3b416a3498456adec8ce10b3b3bde431389ae399fc9fe5bb26d81b6"
 AUDIO = "6d01ba32b5128976e52745aed6bd925c848f0695678fe8d53e3023a66856a8a6"
-VERSIONS = {"numpy": "2.4.6", "espeakng-loader": "0.2.4"}
-AUDIO_VERSIONS = {"scipy": "1.17.1", "soxr": "1.1.0"}
+VERSIONS = {name: probe.MADE_WITH[name] for name in ("numpy", "espeakng-loader")}
 
 
 def config(**keys) -> Config:
@@ -59,11 +58,24 @@ def test_labels_are_the_committed_ones(exact: dict[str, CutSet]) -> None:
 
 
 def test_audio_is_the_committed_one(exact: dict[str, CutSet]) -> None:
-    if other := differing(VERSIONS | AUDIO_VERSIONS):
+    if other := differing(probe.MADE_WITH):
         pytest.skip(f"hash was committed with other versions, found {other}")
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         pytest.skip("resampling rounds otherwise off x86-64")
     assert content_hash(exact) == AUDIO
+
+
+def test_speech_that_is_not_the_committed_one_is_told(
+    tmp_path: Path, capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not differing(probe.MADE_WITH) and platform.machine() == "x86_64":
+        prepare(config(recipe="keywords", **TINY), tmp_path)
+        assert "warning" not in capfd.readouterr().err
+    monkeypatch.setattr(probe, "spoken", lambda: "other")
+    prepare(config(recipe="keywords", **TINY), tmp_path)
+    (line,) = [x for x in capfd.readouterr().err.splitlines() if x.startswith("warning")]
+    assert "generated speech is not that of the committed results" in line
+    assert f"numpy {version('numpy')} ({probe.MADE_WITH['numpy']})" in line
 
 
 def test_audio_does_not_depend_on_the_extensions_of_the_processor(

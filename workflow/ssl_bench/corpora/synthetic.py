@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ssl_bench.corpora.base import CorpusConfig
-from ssl_bench.progress import track
+from ssl_bench.progress import say, track
+from ssl_bench.speech import probe
 from ssl_bench.speech.espeak import RATE
 from ssl_bench.speech.recipe import SPLITS, Recipe, keep_memory, utterance
 from ssl_bench.whole import named
@@ -49,8 +50,11 @@ class Written(NamedTuple):
 def prepare(config: Config, folder: Path, workers: int = 1) -> dict[str, "CutSet"]:
     """Make the corpus: 16-bit WAV at ``folder/audio/<id>.wav``, and one CutSet per split.
 
-    ``workers`` processes share the work; how many has no influence on what is made.
+    ``workers`` processes share the work; how many has no influence on what is made. Where speech is
+    not that of the committed results (:mod:`ssl_bench.speech.probe`), a line says so.
     """
+    if unlike := probe.difference():
+        say(f"warning: {unlike}")
     audio = Path(folder) / "audio"
     audio.mkdir(parents=True, exist_ok=True)
     recipe = Recipe(**config.model_dump(exclude={"kind"}))
