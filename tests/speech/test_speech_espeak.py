@@ -51,7 +51,7 @@ def test_switch_of_language_is_dropped_but_its_phones_stay() -> None:
 
 def test_samples_and_times() -> None:
     speech = synthesizer().speak(SENTENCE, Voice())
-    assert speech.samples.dtype == np.float32
+    assert speech.samples.dtype == np.float64
     assert speech.samples.ndim == 1
     assert 0.05 < np.abs(speech.samples).max() <= 1
     assert len(speech.times) == len(speech.phones)

@@ -1,7 +1,7 @@
 """Generated speech: any of the study's tasks from word lists and espeak-ng, exact labels.
 
-The same recipe gives the same labels everywhere and, with the pinned versions on x86-64, the same
-bytes of audio; see :func:`content_hash`.
+The same recipe gives the same labels everywhere and, with the pinned versions, the same bytes of
+audio; see :func:`content_hash`.
 """
 
 import hashlib
@@ -75,11 +75,9 @@ def prepare(config: Config, folder: Path, workers: int = 1) -> dict[str, "CutSet
 def content_hash(cuts: dict[str, "CutSet"], audio: bool = True) -> str:
     """Return the SHA-256 of a corpus: every label, and every byte of its audio files.
 
-    Labels depend on the versions of numpy and espeakng-loader alone. Audio depends on those of
-    scipy and soxr too, and on the processor's family: resampling is in single precision with
-    SSE on x86-64 and NEON on ARM, whose results may differ by one step of the 16 bits. All
-    else is in double precision, where what differs among processors of one family (the last bits
-    of exponentials) does not reach the 16 bits.
+    Labels depend on the versions of numpy and espeakng-loader alone, audio on those of scipy and
+    soxr too. Processors differ in the last bits of exponentials, transforms and filters; all is
+    in double precision, where that does not reach the 16 bits of a sample.
 
     Args:
         cuts: what :func:`prepare` returned.

@@ -30,7 +30,7 @@ _DROPPED = re.compile(r"\([^)]*\)|[ˈˌ˥˦˧˨˩0-9'|,_:;^.?\-\s]")
 class Speech(NamedTuple):
     """What was spoken."""
 
-    samples: np.ndarray  # float32 (n,), 16 kHz, in [-1, 1]
+    samples: np.ndarray  # float64 (n,), 16 kHz, in [-1, 1]
     phones: tuple[str, ...]  # IPA without stress and tone
     times: tuple[float, ...]  # s, where each phone starts
 
@@ -119,9 +119,11 @@ class Synthesizer:
         if not named:
             raise StudyError(f"espeak-ng said nothing for {text!r} in {voice.language!r}")
         phones, starts = zip(*named, strict=True)
-        native = np.frombuffer(spoken.pcm, dtype="<i2").astype(np.float32)
-        samples = soxr.resample(native, spoken.rate, RATE, quality="HQ")
-        samples *= np.float32(1 / 32768)
+        native = np.frombuffer(spoken.pcm, dtype="<i2").astype(np.float64)
+        # VHQ alone computes in double precision, in which processors differ by too little to
+        # survive the rounding to 16 bits.
+        samples = soxr.resample(native, spoken.rate, RATE, quality="VHQ")
+        samples *= 1 / 32768
         samples.clip(-1, 1, out=samples)
         return Speech(samples, phones, tuple(start / spoken.rate for start in starts))
 
