@@ -48,13 +48,15 @@ def test_without_triton_it_is_cudnns(monkeypatch, recwarn) -> None:
     assert not recwarn.list
 
 
-def test_triton_that_does_not_work_is_told(monkeypatch) -> None:
+@pytest.mark.skipif(not TRITON, reason="needs Triton")
+def test_a_gpu_with_less_on_its_chip_is_told(monkeypatch) -> None:
     def broken(*_):
-        raise RuntimeError("out of resource: shared memory\nmore")
+        from triton.runtime.errors import OutOfResources
+
+        raise OutOfResources(225280, 101376, "shared memory")
 
     module = SimpleNamespace(Recurrence=SimpleNamespace(apply=broken))
     monkeypatch.setitem(sys.modules, "ssl_bench.heads._lstm", module)
-    monkeypatch.setattr(bilstm, "find_spec", lambda name: True)
     with pytest.warns(
         UserWarning, match="BiLSTM of 16 is cuDNN's on cpu, .*: out of resource: sha"
     ):

@@ -79,6 +79,8 @@ def on_chip(hidden: int, device: torch.device, dtype: torch.dtype) -> bool:
     """
     if not fits(hidden, dtype) or find_spec("triton") is None:
         return False
+    from triton.errors import TritonError  # type: ignore[import-untyped]
+
     from ssl_bench.heads._lstm import Recurrence
 
     gates = torch.zeros(1, 1, 2, 4, hidden, device=device, dtype=dtype, requires_grad=True)
@@ -87,7 +89,7 @@ def on_chip(hidden: int, device: torch.device, dtype: torch.dtype) -> bool:
     try:
         with torch.enable_grad():
             Recurrence.apply(gates, weights, lengths).sum().backward()
-    except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+    except (TritonError, RuntimeError, OSError, subprocess.SubprocessError) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         warnings.warn(
             f"a BiLSTM of {hidden} is cuDNN's on {device}, which takes longer: {reason[0]}",
