@@ -117,6 +117,31 @@ def test_cells_runs_and_jobs(paper_like):
     assert "similarity" not in plan.jobs
 
 
+def test_shares_of_the_work_are_counted_in_updates_of_runs(paper_like):
+    shares = work.shares(paper_like)
+    assert len(shares) == 9
+    heads = {"hubert_base": 2 + 13, "hubert_large": 2 + 25, "rare": 1}
+    for (_, upstream, _), share in shares.items():
+        assert share == pytest.approx(heads[upstream] / heads["hubert_large"])
+    tasks = paper_like.tasks
+    tasks = tasks | {"pr": tasks["pr"] | {"training": {"steps": 500}}}
+    shares = work.shares(paper_like.model_copy(update={"tasks": tasks}))
+    assert shares["pr", "hubert_large", "all"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", '{"layers": 25}'], ids=["unknown", "cut off", "lacking"]
+)
+def test_an_encoder_that_is_not_known_is_taken_for_a_base(paper_like, text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cells = paper_like.model_copy(update={"upstreams": {"rare": {"kind": "s3prl", "name": "apc"}}})
+    if text is not None:
+        cells.upstream_file("rare").parent.mkdir(parents=True)
+        cells.upstream_file("rare").write_text(text)
+    assert work._size_or_base(cells, "rare") == work.BASE
+    assert set(work.shares(cells).values()) == {1.0}
+
+
 def test_nothing_is_guessed(paper_like, monkeypatch, capsys, tmp_path):
     small = [row for row in known.rows("throughput") if row["dim"] == "192"]
     monkeypatch.setattr(throughput, "rows", lambda table: small)

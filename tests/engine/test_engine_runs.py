@@ -90,7 +90,7 @@ def test_stacked_equals_one_after_another(name: str, shared: bool, monkeypatch) 
         torch.testing.assert_close(one, other)
 
 
-def test_stacking_pays_for_small_runs_on_a_gpu_and_for_shared_states_on_a_cpu() -> None:
+def test_stacking_pays_for_many_small_runs_on_a_gpu_and_for_shared_states_on_a_cpu() -> None:
     """Widths and seconds as of docs/performance.md."""
 
     def macs(name: str, layers: int, dim: int) -> int:
@@ -98,23 +98,34 @@ def test_stacking_pays_for_small_runs_on_a_gpu_and_for_shared_states_on_a_cpu() 
         return interface.macs_per_frame() * 128 * 50
 
     for shared in (True, False):
-        assert stacking_pays("cuda", macs("hconv", 13, 192), shared)
-        assert stacking_pays("cuda", macs("weighted_sum", 25, 1024), shared)
-        assert not stacking_pays("cuda", macs("hconv", 13, 768), shared)
-        assert not stacking_pays("cuda", macs("hconv", 25, 1024), shared)
-        assert stacking_pays("cpu", macs("hconv", 13, 192), shared) is shared
+        for branches in (None, 21, 65):
+            assert stacking_pays("cuda", macs("hconv", 13, 192), shared, branches)
+            assert stacking_pays("cuda", macs("weighted_sum", 25, 1024), shared, branches)
+        for branches in (None, 2, 20, 21, 65):
+            assert not stacking_pays("cuda", macs("hconv", 13, 768), shared, branches)
+            assert not stacking_pays("cuda", macs("hconv", 25, 1024), shared, branches)
+            assert stacking_pays("cpu", macs("hconv", 13, 192), shared, branches) is shared
+        for branches in (2, 20):
+            assert not stacking_pays("cuda", macs("weighted_sum", 13, 192), shared, branches)
 
 
 @pytest.mark.parametrize(("count", "stackable"), [(1, True), (2, False), (2, True)])
-def test_what_is_stacked(count: int, stackable: bool, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("training", "recordable", "branches"),
+    [(True, True, 2), (True, False, None), (False, True, None)],
+)
+def test_what_is_stacked(
+    count: int, stackable: bool, training: bool, recordable: bool, branches: int | None, monkeypatch
+) -> None:
     asked = []
     monkeypatch.setattr(module, "stacking_pays", lambda *given: asked.append(given) or True)
     group = Runs([Run(seed, 1e-2) for seed in range(count)], make, CPU, stackable=stackable)
+    group.recordable = recordable
     looped = []
     real = group._looped
     monkeypatch.setattr(group, "_looped", lambda *given: looped.append(given) or real(*given))
-    group.forward(data(0), torch.full((5,), 7), training=True, shared=True)
-    assert asked == ([("cpu", 12 * 5 * 7, True)] if count == 2 and stackable else [])
+    group.forward(data(0), torch.full((5,), 7), training=training, shared=True)
+    assert asked == ([("cpu", 12 * 5 * 7, True, branches)] if count == 2 and stackable else [])
     assert bool(looped) is not bool(asked)
 
 

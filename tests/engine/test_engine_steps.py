@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import SSL_Interface
+from ssl_bench import runs as module
 from ssl_bench.heads.bilstm import BiLSTMHead
 from ssl_bench.heads.frame_linear import FrameLinearHead
 from ssl_bench.runs import Joined, Run, Runs
@@ -80,9 +81,11 @@ def test_an_eager_step_trains() -> None:
 
 
 @needs_gpu
+@pytest.mark.parametrize("pays", [False, True], ids=["branches", "stacked"])
 @pytest.mark.parametrize("dropout", [False, True])
 @pytest.mark.parametrize("interface", ["weighted_sum", "concat", "hconv", "cls_pooling"])
-def test_recorded_equals_eager(interface: str, dropout: bool) -> None:
+def test_recorded_equals_eager(interface: str, dropout: bool, pays: bool, monkeypatch) -> None:
+    monkeypatch.setattr(module, "stacking_pays", lambda *_: pays)
     eager, recorded = (stacked(interface, "cuda", dropout=dropout) for _ in range(2))
     expected, found = train(eager, EagerStep), train(recorded, RecordedStep)
     torch.testing.assert_close(found, expected, rtol=2e-3, atol=2e-3)

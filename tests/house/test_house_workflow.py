@@ -44,6 +44,14 @@ def test_every_attempt_asks_for_more(rules: dict[str, str], repository: Path) ->
     assert names["grows"](len)("four", 2) == 8
 
 
+def test_what_training_waits_for_goes_first_and_then_the_longest(rules: dict[str, str]) -> None:
+    said = {name: re.search(r"^    priority: (\w+)$", text, re.M) for name, text in rules.items()}
+    assert {name: found[1] for name, found in said.items() if found} == {
+        **dict.fromkeys(("corpus", "upstream", "features"), "FIRST"),
+        **dict.fromkeys(("sweep", "train"), "longest_first"),
+    }
+
+
 def test_a_rule_takes_no_more_threads_than_it_says(rules: dict[str, str]) -> None:
     several = {name for name, text in rules.items() if "    threads: 1\n" not in text}
     assert {"corpus", "features", "pretrain"} <= several

@@ -10,6 +10,7 @@ from analysis import captions, paper
 from ssl_bench import inventory
 from ssl_bench.alone import claim, writable
 from ssl_bench.errors import StudyError
+from ssl_bench.planning import work
 from ssl_bench.study import from_snakemake, save
 
 DEFAULT = "config/mini.yaml"
@@ -39,6 +40,9 @@ DATA = "../report/{}.rst"
 """What a table of the collect rule holds; other captions are made with what they describe."""
 CAPTIONS = f"{W}/captions"
 PAPER = paper.held(study.cells())
+SHARES = work.shares(study)
+FIRST = 2
+"""Priority of what training waits for: above the share of any training job."""
 PROMISED = workflow.resource_settings.resources.get("gpu")
 GPU = int(study.uses_gpu(bool(getattr(PROMISED, "value", PROMISED))))
 
@@ -103,6 +107,11 @@ def given_gpu(wildcards, resources):
 
 def training_memory(wildcards):
     return 24000 if study.fine_tune_of(wildcards.upstream) else 6000
+
+
+def longest_first(wildcards):
+    """Start long training jobs before short ones, so that none runs alone in the end."""
+    return SHARES[wildcards.task, wildcards.upstream, wildcards.pack]
 
 
 def folder_of_input(wildcards, input):

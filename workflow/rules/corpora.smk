@@ -12,6 +12,7 @@ rule corpus:
         f"{LOGS}/corpus/{{corpus}}.log",
     benchmark:
         f"{TIMES}/corpus/{{corpus}}.tsv"
+    priority: FIRST
     threads: max(1, workflow.cores // len(study.corpora))
     resources:
         mem_mb=grows(2000),

@@ -11,6 +11,7 @@ rule features:
         f"{LOGS}/features/{{upstream}}.{{corpus}}.log",
     benchmark:
         f"{TIMES}/features/{{upstream}}.{{corpus}}.tsv"
+    priority: FIRST
     threads: max(1, min(8, workflow.cores // len(study.corpora)))
     resources:
         mem_mb=grows(6000),

@@ -11,6 +11,7 @@ rule sweep:
         f"{LOGS}/sweep/{{task}}.{{upstream}}.{{pack}}.log",
     benchmark:
         f"{TIMES}/sweep/{{task}}.{{upstream}}.{{pack}}.tsv"
+    priority: longest_first
     threads: 1
     resources:
         mem_mb=grows(training_memory),
@@ -41,6 +42,7 @@ rule train:
         f"{LOGS}/train/{{task}}.{{upstream}}.{{pack}}.log",
     benchmark:
         f"{TIMES}/train/{{task}}.{{upstream}}.{{pack}}.tsv"
+    priority: longest_first
     threads: 1
     resources:
         mem_mb=grows(training_memory),

@@ -10,6 +10,7 @@ rule upstream:
         f"{LOGS}/upstream/{{upstream}}.log",
     benchmark:
         f"{TIMES}/upstream/{{upstream}}.tsv"
+    priority: FIRST
     threads: 1
     resources:
         mem_mb=grows(4000),

@@ -2,8 +2,9 @@
 
 R runs (seeds, learning rates or single layers) have the same shapes, so their parameters are
 stacked on a first axis. Where it pays, one vectorised forward computes all: on a GPU a step of
-small runs then costs little more than one run's, since each by itself is bound by kernel launches.
-Else the runs are computed one after another, with the library's own backward passes.
+many small runs then costs little more than one run's, since each by itself is bound by kernel
+launches. Else the runs are computed one after another, or as branches of a recorded step, with the
+library's own backward passes.
 """
 
 from collections.abc import Callable
@@ -35,14 +36,21 @@ class Run:
 FULL = 3e10
 """Multiply-accumulates of one run's interface in a batch that keep a GPU busy by themselves."""
 
+BRANCHES = 20
+"""Most runs that are branches of a recorded step even if each keeps a GPU far from busy."""
 
-def stacking_pays(device: str, macs: float, shared: bool) -> bool:
-    """Whether several runs are computed faster at once than one after another.
 
-    On a GPU where the products of one run, ``macs``, take no longer than to launch them; on a CPU,
-    where launching costs little, if states are ``shared``, as they are then read once for all.
+def stacking_pays(device: str, macs: float, shared: bool, branches: int | None) -> bool:
+    """Whether several runs are computed faster at once than each by itself.
+
+    On a GPU where the products of one run, ``macs``, take no longer than to launch them, unless the
+    runs are few ``branches`` of a recorded step, which nothing waits to launch; None: the step is
+    not recorded. On a CPU, where launching costs little, if states are ``shared``, as they are then
+    read once for all.
     """
-    return macs < FULL if device == "cuda" else shared
+    if device != "cuda":
+        return shared
+    return macs < FULL and (branches is None or branches > BRANCHES)
 
 
 class Joined(nn.Module):
@@ -150,7 +158,7 @@ class Runs:
         """
         self.skeleton.train(training)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-            if not self._stacks(states, shared):
+            if not self._stacks(states, shared, training):
                 return self._looped(states, lengths, shared)
             axis = None if shared else 0
             outputs, out_lengths = torch.vmap(
@@ -158,12 +166,13 @@ class Runs:
             )(self.params, self.buffers, states, lengths)
         return outputs.float(), out_lengths
 
-    def _stacks(self, states: Tensor, shared: bool) -> bool:
+    def _stacks(self, states: Tensor, shared: bool, training: bool) -> bool:
         if not self.stackable or len(self) == 1:
             return False
         frames = states.shape[-3] * states.shape[-2]
         macs = self.skeleton.interface.macs_per_frame() * frames
-        return stacking_pays(self.device.type, macs, shared)
+        branches = len(self) if training and self.recordable else None
+        return stacking_pays(self.device.type, macs, shared, branches)
 
     def _one(
         self,

@@ -1,8 +1,12 @@
 """SUPERB's speech recognition head."""
 
+import subprocess
 import warnings
+from functools import cache
+from importlib.util import find_spec
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -40,7 +44,9 @@ class BiLSTMHead(nn.Module):
         if self.specaugment is not None:
             features = self.specaugment(features, lengths)
         x = self.projector(features)
-        run = two_ways if x.is_cuda else packed
+        run = packed
+        if x.is_cuda:
+            run = fused if on_chip(self.rnns[0].hidden_size, x.device, x.dtype) else two_ways
         for rnn in self.rnns:
             x = self.dropout(run(rnn, x, lengths))
         return self.linear(x), lengths
@@ -54,6 +60,62 @@ def packed(rnn: nn.Module, x: Tensor, lengths: Tensor) -> Tensor:
     on_host = lengths.to(torch.device("cpu"))
     sequence = pack_padded_sequence(x, on_host, batch_first=True, enforce_sorted=False)
     return pad_packed_sequence(rnn(sequence)[0], batch_first=True, total_length=x.shape[1])[0]
+
+
+def fits(hidden: int, dtype: torch.dtype) -> bool:
+    """Whether one multiprocessor holds a direction's recurrent weights, 4 · hidden² numbers.
+
+    Those of 128 units are 128 KiB in bf16 and fp16; in fp32 they would be 256, so 64 are the most.
+    """
+    most = {torch.bfloat16: 128, torch.float16: 128, torch.float32: 64}
+    return hidden <= most.get(dtype, 0)
+
+
+@cache
+def on_chip(hidden: int, device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether :func:`fused` is there for LSTMs of ``hidden`` units on a GPU; tried once.
+
+    Triton may be missing, or a C compiler, or the GPU may have less memory on its chip.
+    """
+    if not fits(hidden, dtype) or find_spec("triton") is None:
+        return False
+    from triton.errors import TritonError  # type: ignore[import-untyped]
+
+    from ssl_bench.heads._lstm import Recurrence
+
+    gates = torch.zeros(1, 1, 2, 4, hidden, device=device, dtype=dtype, requires_grad=True)
+    weights = torch.zeros(2, 4, hidden, hidden, device=device, dtype=dtype)
+    lengths = torch.ones(1, dtype=torch.long, device=device)
+    try:
+        with torch.enable_grad():
+            Recurrence.apply(gates, weights, lengths).sum().backward()
+    except (TritonError, RuntimeError, OSError, subprocess.SubprocessError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        warnings.warn(
+            f"a BiLSTM of {hidden} is cuDNN's on {device}, which takes longer: {reason[0]}",
+            stacklevel=2,
+        )
+        return False
+    return True
+
+
+def fused(rnn: nn.Module, x: Tensor, lengths: Tensor) -> Tensor:
+    """The same with one kernel for both directions through all frames, where it is ``on_chip``."""
+    from ssl_bench.heads._lstm import Recurrence
+
+    def both(name: str) -> Tensor:
+        return torch.stack([getattr(rnn, name + way) for way in ("_l0", "_l0_reverse")])
+
+    bias = both("bias_ih") + both("bias_hh")
+    projected = F.linear(x, both("weight_ih").flatten(0, 1), bias.flatten())
+    weights = both("weight_hh")
+    width = weights.shape[-1]
+    found: Tensor = Recurrence.apply(
+        projected.unflatten(-1, (2, 4, width)),
+        weights.unflatten(1, (4, width)).to(projected.dtype),
+        lengths,
+    )
+    return found.flatten(2)
 
 
 def two_ways(rnn: nn.Module, x: Tensor, lengths: Tensor) -> Tensor:

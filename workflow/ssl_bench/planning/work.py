@@ -15,6 +15,7 @@ STATE_BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
 GPU_SHARE = 0.4
 """Of a job's part of a GPU's memory: what ``features.choose`` lets the states take."""
 NOTEBOOKS = 3
+BASE = Size(13, 768, 320)
 Place = Literal["memory", "disk", "live"]
 
 
@@ -173,6 +174,34 @@ def _weights(size: Size | None, runs: int | None) -> float | None:
     if size is None or runs is None:
         return None
     return runs * 12.0 * (size.layers - 1) * size.dim**2 * WEIGHT_BYTES
+
+
+def shares(study: Study) -> dict[tuple[str, str, str], float]:
+    """Return how much work every training job is, as a share of the largest: updates of its runs.
+
+    Jobs are (task, upstream, pack). An encoder whose size is not known yet is taken for a Base.
+    """
+    updates = {
+        (task, upstream, pack): sum(
+            (cell.train or 0) * cell.steps + (cell.sweep or 0) * cell.sweep_steps
+            for name in study.interfaces_in(task, upstream, pack)
+            for cell in [_cell(study, Cell(task, upstream, name), size)]
+        )
+        for upstream in study.upstreams
+        for size in [_size_or_base(study, upstream)]
+        for task in study.tasks
+        for pack in study.packs(task, upstream)
+    }
+    most = max(updates.values(), default=1)
+    return {job: count / most for job, count in updates.items()}
+
+
+def _size_or_base(study: Study, upstream: str) -> Size:
+    try:
+        found = upstream_size(study, upstream)
+    except (StudyError, OSError, ValueError, KeyError):  # told by the stage that needs it
+        found = None
+    return found or BASE
 
 
 def packs(study: Study) -> dict[tuple[str, str], int]:
