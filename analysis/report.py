@@ -81,10 +81,8 @@ def _provenance(tables: Tables) -> dict[str, str]:
         "Seeds": ", ".join(map(str, tables.seeds)),
         "Trained heads": f"{len(results):,}",
     }
-    if "seconds" in results:
-        facts["Training time"] = (
-            f"{pd.to_numeric(results['seconds']).sum() / 60:,.1f} minutes in all"
-        )
+    if tables.costs is not None:
+        facts["Training time"] = f"{tables.costs['seconds'].sum() / 60:,.1f} minutes in all"
     for column, name in PROVENANCE.items():
         if column in results:
             facts[name] = ", ".join(map(str, sorted(results[column].dropna().unique())))

@@ -32,6 +32,7 @@ NUMBERS: dict[str, dict[str, bool]] = {
     "sweep": {"layer": False, "learning_rate": True, "seed": True, "dev": False},
     "layer_profile": {"seed": True, "layer": True, "share": True},
     "history": {"layer": False, "seed": True, "step": True, "train_loss": False, "dev": False},
+    "costs": {"layer": False, "seed": True, "seconds": True, "peak_memory_mb": True},
     "similarity": {"layer_a": True, "layer_b": True, "value": True},
     "averages": {"seed": True, "dev": True, "test": True},
 }
@@ -43,6 +44,7 @@ TEXTS: dict[str, tuple[str, ...]] = {
     "sweep": ("task", "upstream", "interface", "chosen"),
     "layer_profile": ("task", "upstream", "interface", "kind"),
     "history": ("task", "upstream", "interface"),
+    "costs": ("task", "upstream", "interface"),
     "similarity": ("upstream", "corpus", "measure"),
     "averages": ("task", "upstream", "interface", "metric", "higher_is_better", "tasks"),
 }
@@ -52,6 +54,7 @@ FILES = {
     "sweep": "sweep.csv",
     "layer_profile": "layer_profile.csv",
     "history": "history.csv",
+    "costs": "costs.csv",
     "similarity": "similarity.csv",
     "averages": "averages.csv",
 }
@@ -71,6 +74,7 @@ class Tables:
     sweep: pd.DataFrame | None = None
     layer_profile: pd.DataFrame | None = None
     history: pd.DataFrame | None = None
+    costs: pd.DataFrame | None = None
     similarity: pd.DataFrame | None = None
     averages: pd.DataFrame | None = None
 
