@@ -64,7 +64,8 @@ def report(
 def _picture(name: str, folder: Path, tables: Tables) -> dict[str, str]:
     path = folder / f"{name}.png"
     if not path.is_file():
-        raise StudyError(f"{path}: no such figure; run: python -m analysis figures --out {folder}")
+        made = f"expected what this makes: python -m analysis figures --out {folder}"
+        raise StudyError(f"{path}: no such figure; {made}")
     return {
         "name": name,
         "title": captions.TITLES[name],
