@@ -369,6 +369,13 @@ ROWS = {
         "found none",
         "expected a value after '--study'",
     ),
+    "argument missing": Row(
+        "ssl_bench why --study study.yaml",
+        nothing,
+        "python -m ssl_bench why",
+        "missing argument 'CELL'; found: --study",
+        "expected: CELL, --study",
+    ),
     "unknown corpus of a stage": Row(
         "ssl_bench corpus --study study.yaml --name tone",
         nothing,

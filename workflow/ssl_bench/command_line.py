@@ -70,4 +70,4 @@ def _wrong_usage(error: Any, program: str, arguments: Sequence[str]) -> str:
 
 
 def _name(param: Any) -> str:
-    return str(param.opts[0] if param.param_type_name == "option" else param.human_readable_name)
+    return str(param.opts[0] if param.param_type_name == "option" else param.name.upper())

@@ -83,7 +83,9 @@ def _here(text: str, position: int) -> str:
 
 
 def _sort(raw: Any) -> str:
-    return "nothing" if raw is None else {"list": "a list"}.get(type(raw).__name__, repr(raw))
+    if isinstance(raw, list):
+        return "a list"
+    return "nothing" if raw is None else repr(raw)[:SHOWN]
 
 
 def _yaml(path: Path, text: str) -> Any:
@@ -117,7 +119,8 @@ def _not_yaml(path: Path, text: str, error: yaml.YAMLError) -> StudyError:
         said = f"expected YAML, found {found} ({problem})"
     begun = ""
     if error.context and error.context_mark:
-        begun = f" ({error.context} that begins in line {error.context_mark.line + 1})"
+        begins = " that begins" if error.context.startswith("while") else ""
+        begun = f" ({error.context}{begins} in line {error.context_mark.line + 1})"
     return StudyError(f"{path}: line {mark.line + 1}: not YAML: {said}{begun}")
 
 

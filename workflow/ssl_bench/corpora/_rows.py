@@ -99,6 +99,6 @@ def _text(path: Path, number: int, name: str, value: Any) -> str:
     if isinstance(value, dict | list):
         raise StudyError(
             f"{path}: line {number}: {name!r}: expected text, a number or a list of symbols, "
-            f"found {value!r}"
+            f"found {json.dumps(value)[:40]}"
         )
     return str(value).strip()
