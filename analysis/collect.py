@@ -13,8 +13,11 @@ from ssl_bench.read_back import csv_of, json_of, parquet_of
 from ssl_bench.whole import whole
 
 CELL_TABLES = {"scores": "parquet", "layer_profile": "csv", "history": "csv"}
+RUN = ["task", "upstream", "interface", "layer", "seed"]
 PROFILE = ["task", "upstream", "interface", "seed", "layer", "weight", "norm", "share", "kind"]
 SWEEP = ["task", "upstream", "interface", "layer", "learning_rate", "seed", "dev", "chosen"]
+COSTS = ["seconds", "peak_memory_mb"]
+"""What a clock and a memory measure: no two trainings have the same."""
 SIMILARITY = ["upstream", "corpus", "measure", "layer_a", "layer_b", "value"]
 
 
@@ -63,7 +66,8 @@ def collect(study_file: Path) -> None:
     results = pd.DataFrame(rows)
     if note := mixed(results):
         say(f"warning: {note}")
-    _write(results, out / "results.csv")
+    _write(results.drop(columns=COSTS), out / "results.csv")
+    _write(results[[*RUN, *COSTS]], out / "costs.csv")
     (out / "averages.csv").unlink(missing_ok=True)  # an earlier form of the study may have had it
     if study.averages:
         _write(average(results, study.averages), out / "averages.csv")

@@ -75,7 +75,7 @@ class Evidence:
         scores = scores.assign(id=scores["id"].astype(str)).sort_values(["seed", "id"])
         ids = scores["id"].to_numpy().reshape(len(seeds), -1)
         if (ids != ids[0]).any():
-            raise StudyError(f"{where}: the utterances differ between seeds")
+            raise StudyError(f"{where}: expected the same utterances for every seed, found others")
         names = scores["speaker"].astype(object).where(scores["speaker"].notna(), scores["id"])
         speakers = names.to_numpy().reshape(ids.shape)[0]
         value, resampled = self._bootstrap(scores, speakers, ids.shape, where)
@@ -104,7 +104,9 @@ class Evidence:
             return ratio_draws(correct, np.ones(shape), speakers, self.resamples, self.seed)
         if score is not None and label is not None:
             if (label != label[0]).any():
-                raise StudyError(f"{where}: the trials' labels differ between seeds")
+                raise StudyError(
+                    f"{where}: expected the same labels of trials for every seed, found others"
+                )
             return trial_draws(score, label[0], speakers, self.resamples, self.seed)
         raise StudyError(
             f"{where}: expected errors and reference_length, or correct, or score and label; "

@@ -44,7 +44,7 @@ def curve(tables: Tables, task: str, upstream: str, interface: str) -> Figure:
     pick(tables, task=task, upstream=upstream, interface=interface)
     history = tables.history
     if history is None:
-        raise StudyError("history.csv: the study has none")
+        raise StudyError("history.csv: found none, expected the study's evaluations")
     rows = history[
         (history["task"] == task)
         & (history["upstream"] == upstream)
@@ -113,7 +113,9 @@ def _draws(evidence: Evidence, task: str, upstream: str, interface: str) -> Draw
     pick(evidence.tables, task=task, upstream=upstream, interface=interface)
     draws = evidence.draws(task, upstream, interface)
     if draws is None:
-        raise StudyError(f"scores.parquet: has no rows of {task}, {upstream}, {interface}")
+        raise StudyError(
+            f"scores.parquet: expected rows of {task}, {upstream}, {interface}, found none"
+        )
     return draws
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from analysis import captions
 from analysis.code_versions import trained_by
 from analysis.tables import CELL, load
-from ssl_bench.errors import StudyError, suggest
+from ssl_bench.errors import StudyError, no_column, suggest
 from ssl_bench.whole import whole
 
 FIGURE = "interface_comparison"
@@ -89,11 +89,12 @@ def digest(cells: Iterable[tuple[str, str, str, str]]) -> str:
 def _cells(results: Path) -> str:
     frame = load(results / "tables").results
     if "fingerprint" not in frame:
-        raise StudyError(f"{results}/tables/results.csv: missing column 'fingerprint'")
+        lacks = no_column("fingerprint", frame, [*CELL, "fingerprint"])
+        raise StudyError(f"{results}/tables/results.csv: {lacks}")
     return digest(frame[[*CELL, "fingerprint"]].itertuples(index=False, name=None))
 
 
 def _bytes(path: Path) -> bytes:
     if not path.is_file():
-        raise StudyError(f"{path}: no such file; run this beside README.md, after the study")
+        raise StudyError(f"{path}: no such file; expected README.md here, and the study's results")
     return path.read_bytes()

@@ -64,7 +64,8 @@ def report(
 def _picture(name: str, folder: Path, tables: Tables) -> dict[str, str]:
     path = folder / f"{name}.png"
     if not path.is_file():
-        raise StudyError(f"{path}: no such figure; run: python -m analysis figures --out {folder}")
+        made = f"expected what this makes: python -m analysis figures --out {folder}"
+        raise StudyError(f"{path}: no such figure; {made}")
     return {
         "name": name,
         "title": captions.TITLES[name],
@@ -81,10 +82,8 @@ def _provenance(tables: Tables) -> dict[str, str]:
         "Seeds": ", ".join(map(str, tables.seeds)),
         "Trained heads": f"{len(results):,}",
     }
-    if "seconds" in results:
-        facts["Training time"] = (
-            f"{pd.to_numeric(results['seconds']).sum() / 60:,.1f} minutes in all"
-        )
+    if tables.costs is not None:
+        facts["Training time"] = f"{tables.costs['seconds'].sum() / 60:,.1f} minutes in all"
     for column, name in PROVENANCE.items():
         if column in results:
             facts[name] = ", ".join(map(str, sorted(results[column].dropna().unique())))

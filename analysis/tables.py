@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from analysis import style
-from ssl_bench.errors import StudyError, suggest
+from ssl_bench.errors import StudyError, no_column, suggest
+from ssl_bench.read_back import parquet_of
 
 NUMBERS: dict[str, dict[str, bool]] = {
     "results": {
@@ -32,6 +33,7 @@ NUMBERS: dict[str, dict[str, bool]] = {
     "sweep": {"layer": False, "learning_rate": True, "seed": True, "dev": False},
     "layer_profile": {"seed": True, "layer": True, "share": True},
     "history": {"layer": False, "seed": True, "step": True, "train_loss": False, "dev": False},
+    "costs": {"layer": False, "seed": True, "seconds": True, "peak_memory_mb": True},
     "similarity": {"layer_a": True, "layer_b": True, "value": True},
     "averages": {"seed": True, "dev": True, "test": True},
 }
@@ -43,6 +45,7 @@ TEXTS: dict[str, tuple[str, ...]] = {
     "sweep": ("task", "upstream", "interface", "chosen"),
     "layer_profile": ("task", "upstream", "interface", "kind"),
     "history": ("task", "upstream", "interface"),
+    "costs": ("task", "upstream", "interface"),
     "similarity": ("upstream", "corpus", "measure"),
     "averages": ("task", "upstream", "interface", "metric", "higher_is_better", "tasks"),
 }
@@ -52,6 +55,7 @@ FILES = {
     "sweep": "sweep.csv",
     "layer_profile": "layer_profile.csv",
     "history": "history.csv",
+    "costs": "costs.csv",
     "similarity": "similarity.csv",
     "averages": "averages.csv",
 }
@@ -71,6 +75,7 @@ class Tables:
     sweep: pd.DataFrame | None = None
     layer_profile: pd.DataFrame | None = None
     history: pd.DataFrame | None = None
+    costs: pd.DataFrame | None = None
     similarity: pd.DataFrame | None = None
     averages: pd.DataFrame | None = None
 
@@ -173,7 +178,9 @@ def load(folder: str | Path) -> Tables:
     """
     folder = Path(folder)
     if not (folder / FILES["results"]).is_file():
-        raise StudyError(f"{folder / FILES['results']}: no such table; run the collect stage first")
+        raise StudyError(
+            f"{folder / FILES['results']}: no such table; expected what the collect stage makes"
+        )
     found = {name: _read(folder / file) for name, file in FILES.items()}
     return checked(found, str(folder))
 
@@ -182,7 +189,9 @@ def checked(frames: dict[str, pd.DataFrame | None], source: str = "tables") -> T
     """Check tables given as data frames; an empty one counts as absent."""
     results = frames.get("results")
     if results is None or results.empty:
-        raise StudyError(f"{source}/{FILES['results']}: has no rows; train a cell first")
+        raise StudyError(
+            f"{source}/{FILES['results']}: has no rows; expected one for each cell and seed"
+        )
     clean: dict[str, pd.DataFrame] = {}
     for name, frame in frames.items():
         if name not in FILES:
@@ -197,24 +206,26 @@ def checked(frames: dict[str, pd.DataFrame | None], source: str = "tables") -> T
 def _read(path: Path) -> pd.DataFrame | None:
     if not path.is_file():
         return None
+    if path.suffix == ".parquet":
+        return parquet_of(path)
     try:
-        if path.suffix == ".parquet":
-            return pd.read_parquet(path)
         texts = {"study", "metric", "corpus", "measure", "kind", "tasks", *CELL, *PROVENANCE}
         return pd.read_csv(path, dtype=dict.fromkeys(texts, str))
     except pd.errors.EmptyDataError:
         return None
     except (ValueError, OSError) as error:
-        raise StudyError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
+        found = " ".join(str(error).split())
+        raise StudyError(f"{path}: not readable: expected CSV, found: {found}") from None
 
 
 def _typed(name: str, frame: pd.DataFrame, source: str) -> pd.DataFrame:
     if name == "scores":
         unused = [column for column in SCORES if column not in frame]
         frame = frame.assign(**dict.fromkeys(unused, float("nan")))
-    for column in [*TEXTS[name], *NUMBERS[name]]:
+    needed = [*TEXTS[name], *NUMBERS[name]]
+    for column in needed:
         if column not in frame:
-            raise StudyError(f"{source}: missing column {column!r}; found {', '.join(frame)}")
+            raise StudyError(f"{source}: {no_column(column, frame, needed)}")
     frame = frame.copy()
     for column, required in NUMBERS[name].items():
         try:
@@ -224,13 +235,13 @@ def _typed(name: str, frame: pd.DataFrame, source: str) -> pd.DataFrame:
             raise StudyError(f"{source}: {column}: expected numbers, found {bad!r}") from None
         if required and frame[column].isna().any():
             row = int(frame[column].isna().to_numpy().argmax()) + 2
-            raise StudyError(f"{source}: line {row}: {column} is empty")
+            raise StudyError(f"{source}: line {row}: {column} is empty, expected a number")
     for column in TEXTS[name]:
         if column in ("higher_is_better", "chosen"):
             frame[column] = _flag(frame[column], f"{source}: {column}")
         elif frame[column].isna().any() and column != "speaker":
             row = int(frame[column].isna().to_numpy().argmax()) + 2
-            raise StudyError(f"{source}: line {row}: {column} is empty")
+            raise StudyError(f"{source}: line {row}: {column} is empty, expected a name")
     if "layer" in NUMBERS[name]:
         frame["layer"] = frame["layer"].astype("Int64")
     if name == "scores":
@@ -255,15 +266,15 @@ def _problems(frames: dict[str, pd.DataFrame], source: str) -> Iterator[str]:
     key = [*CELL, "layer", "seed"]
     twice = results[results.duplicated(key)]
     if len(twice):
-        yield f"{where}: twice the same cell and seed: {_name(twice.iloc[0][key])}"
+        yield f"{where}: twice the same cell and seed, expected once: {_name(twice.iloc[0][key])}"
     for column in ("metric", "higher_is_better"):
         count = results.groupby("task")[column].nunique()
         if (count > 1).any():
-            yield f"{where}: task {count.idxmax()!r} has more than one value of {column}"
+            yield f"{where}: task {count.idxmax()!r} has several values of {column}, expected one"
     above = results[(results["test"] < 0) | (results["higher_is_better"] & (results["test"] > 100))]
     if len(above):
         row = above.iloc[0]
-        yield f"{where}: {_name(row[key])}: test is in percent, found {row['test']}"
+        yield f"{where}: {_name(row[key])}: test: expected percent, found {row['test']}"
     known = results.groupby("task").size().index
     for name, frame in frames.items():
         if name == "averages":

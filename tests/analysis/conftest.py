@@ -121,7 +121,7 @@ def fake_frames(
 ) -> dict[str, pd.DataFrame | None]:
     """Make the tables; ``probes`` adds single layers, ``extras`` the sweep and the similarity."""
     rng = np.random.default_rng(seed)
-    results, scores, sweep, profile, history = [], [], [], [], []
+    results, costs, scores, sweep, profile, history = [], [], [], [], [], []
     for task in tasks:
         metric, level = TASKS[task]
         shared = material(rng, metric, size, speakers)
@@ -160,14 +160,13 @@ def fake_frames(
                             "macs_per_frame": 10 * PARAMETERS.get(interface, 1),
                             "steps": 500,
                             "best_step": 400,
-                            "seconds": 1.5,
-                            "peak_memory_mb": 300.0,
                             "device": "cpu",
                             "git_commit": "0" * 40,
                             "version": "0.1.0",
                             "fingerprint": "f" * 16,
                         }
                     )
+                    costs.append({**cell, "seed": run, "seconds": 1.5, "peak_memory_mb": 300})
                     scores.append(made.assign(**cell, seed=run))
                     for step in range(100, 501, 100):
                         slope = 1 + 2 * np.exp(-step / 120)
@@ -209,6 +208,7 @@ def fake_frames(
         "scores": pd.concat(scores, ignore_index=True),
         "layer_profile": pd.DataFrame(profile),
         "history": pd.DataFrame(history),
+        "costs": pd.DataFrame(costs),
     }
     if extras:
         frames |= {"sweep": pd.DataFrame(sweep), "similarity": similarity(upstreams)}

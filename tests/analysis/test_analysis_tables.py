@@ -48,20 +48,23 @@ def broken(frames, **change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda f: {**f, "results": f["results"].drop(columns="dev")}, "missing column 'dev'"),
+        (
+            lambda f: {**f, "results": f["results"].drop(columns="dev")},
+            "no column 'dev'; did you mean 'n_dev'",
+        ),
         (lambda f: {**f, "results": f["results"].iloc[:0]}, "has no rows"),
         (
             lambda f: {**f, "results": pd.concat([f["results"], f["results"].iloc[:1]])},
-            "twice the same cell and seed: task pr",
+            "twice the same cell and seed, expected once: task pr",
         ),
         (lambda f: broken(f, test="fast"), "test: expected numbers, found 'fast'"),
         (lambda f: broken(f, test=np.nan), "line 2: test is empty"),
         (lambda f: broken(f, dev=np.nan), "line 2: dev is empty"),
-        (lambda f: broken(f, test=-1.0), "test is in percent, found -1.0"),
+        (lambda f: broken(f, test=-1.0), "test: expected percent, found -1.0"),
         (lambda f: broken(f, higher_is_better="up"), "expected true or false, found 'up'"),
         (
             lambda f: broken(f, metric=["per"] + ["wer"] * (len(f["results"]) - 1)),
-            "task 'pr' has more than one value of metric",
+            "task 'pr' has several values of metric, expected one",
         ),
         (
             lambda f: {**f, "history": f["history"].assign(task="prr")},
@@ -178,7 +181,9 @@ def test_scores_of_other_utterances_are_refused(small_frames):
     swap = (scores["seed"] == 1) & (scores["id"] == "u0003") & (scores["task"] == "pr")
     scores.loc[swap, "id"] = "u9999"
     tables = checked({**small_frames, "scores": scores})
-    with pytest.raises(StudyError, match="differ between seeds"):
+    with pytest.raises(
+        StudyError, match="expected the same utterances for every seed, found others"
+    ):
         Evidence(tables, 100).draws("pr", "embedded_13", "hconv")
 
 

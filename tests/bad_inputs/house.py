@@ -26,8 +26,12 @@ class Row(NamedTuple):
     """Words after ``python -m``."""
     spoil: Callable[[], None]
     """Runs in the folder of the study."""
-    parts: tuple[str, ...]
-    """What the line says: the file, row or key; what was found; what was expected."""
+    where: str
+    """What its one line says: the file, row or key."""
+    found: str
+    """What was found there."""
+    expected: str
+    """What was expected; of an unknown name, those that are known."""
     environment: dict[str, str] = {}
     """Variables that are set besides."""
 

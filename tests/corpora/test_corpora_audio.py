@@ -64,9 +64,9 @@ def write(path, samples, rate=16_000):
     ("content", "expected"),
     [
         (np.zeros(0), "empty recording (0 samples)"),
-        (np.zeros(399), "24.9 ms is too short; at least 25 ms (400 samples at 16 kHz) are needed"),
-        (np.full(800, np.nan), "not finite numbers"),
-        (np.full(800, np.inf), "not finite numbers"),
+        (np.zeros(399), "24.9 ms is too short, expected at least 25 ms (400 samples at 16 kHz)"),
+        (np.full(800, np.nan), "expected finite samples, found NaN or infinity"),
+        (np.full(800, np.inf), "expected finite samples, found NaN or infinity"),
         (b"RIFF this is no wave file", "not readable as audio"),
         (b"", "not readable as audio"),
         (None, "no such recording"),
@@ -178,7 +178,7 @@ def test_a_cut_beyond_the_end_is_told(cut):
     with pytest.raises(StudyError, match="truncated: 32000 samples expected, 8000 found"):
         audio.load(longer)
     after = MonoCut("after", 5.0, 2.0, channel=0, recording=cut.recording)
-    with pytest.raises(StudyError, match="a cut begins at 5 s of 4 s"):
+    with pytest.raises(StudyError, match="found a cut from 5 s, expected one within 4 s"):
         audio.load(after)
     absent = MonoCut("third", 0.0, 1.0, channel=2, recording=cut.recording)
     with pytest.raises(StudyError, match=r"wants channels \[2\], found 2"):

@@ -177,7 +177,9 @@ def test_parts_of_a_corpus(server, archive, tmp_path, monkeypatch):
     monkeypatch.setattr(librispeech, "ARCHIVES", {"dev-clean": archive})
     download.download("librispeech", tmp_path, ["dev-clean"])
     assert (tmp_path / "corpus" / "a.txt").is_file()
-    with pytest.raises(StudyError, match="unknown part 'dev-clear'; did you mean 'dev-clean'"):
+    with pytest.raises(
+        StudyError, match="unknown part 'dev-clear' of librispeech; did you mean 'dev-clean'"
+    ):
         download.download("librispeech", tmp_path, ["dev-clear"])
 
 

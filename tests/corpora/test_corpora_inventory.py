@@ -40,7 +40,8 @@ def test_every_corpus_is_asked_and_told_in_one_line(raw):
         inventory.check(parse(raw))
     assert str(raised.value) == (
         "corpora.libri: 3 files are missing: nowhere/train-clean-100/; nowhere/dev-clean/; "
-        "nowhere/test-clean/ | corpora.mine: 2 files are missing: row 2: no1.wav; row 3: no2.wav"
+        "nowhere/test-clean/; expected every file that the labels name | corpora.mine: 2 files are "
+        "missing: row 2: no1.wav; row 3: no2.wav; expected every file that the labels name"
     )
 
 

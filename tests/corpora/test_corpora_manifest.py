@@ -150,17 +150,17 @@ def change(number, **cells):
 @pytest.mark.parametrize(
     ("rows", "header", "expected"),
     [
-        (ROWS, ("file", *HEADER[1:]), "no column 'path'; known: file, keyword"),
+        (ROWS, ("file", *HEADER[1:]), "no column 'path'; found: file, keyword"),
         (ROWS, ("path", "splits", *HEADER[2:]), "no column 'split'; did you mean 'splits'?"),
         (ROWS, ("path", "split", "text", "text", "x"), "row 1: two columns are named 'text'"),
         (ROWS, ("path", "split", "text", "speaker", "start"), "a row is a whole recording"),
         ([], HEADER, "lists no recording"),
-        ([*ROWS, ("four.wav", "train")], HEADER, "row 5: 2 cells, but the header has 5"),
+        ([*ROWS, ("four.wav", "train")], HEADER, "row 5: found 2 cells, expected 5"),
         (change(1, path="gone.wav"), HEADER, "1 recordings do not exist: row 3: "),
         (change(1, path=""), HEADER, "row 3: no path"),
         (change(2, split=""), HEADER, "row 4: no split"),
         (change(2, split="Test"), HEADER, "row 4: split 'Test'; expected train, dev or test"),
-        (change(0, speaker="a|b"), HEADER, "row 2: speaker has a '|'"),
+        (change(0, speaker="a|b"), HEADER, "row 2: speaker 'a|b': expected no '|'"),
         ([(*row[:2], "", *row[3:]) for row in ROWS], HEADER, "'text' is empty in all 3 rows"),
         ([*ROWS, ROWS[0]], HEADER, "id 'one' stands in row 2 and in row 5"),
     ],
@@ -205,10 +205,16 @@ def test_all_bad_recordings_are_told_with_their_rows(folder):
     ("keys", "expected"),
     [
         ({"columns": {"keywrd": "word"}}, "no column 'keywrd'; did you mean 'keyword'?"),
-        ({"columns": {"keyword": "text"}}, "keyword → text, but there is a 'text'"),
-        ({"columns": {"text": "a", "keyword": "a"}}, "two columns get the same name"),
+        (
+            {"columns": {"keyword": "text"}},
+            "keyword → text: expected a new name, found a column 'text'",
+        ),
+        (
+            {"columns": {"text": "a", "keyword": "a"}},
+            "expected names of their own, found ['a', 'a']",
+        ),
         ({"splits": {"valid": "deev"}}, "did you mean 'dev'?"),
-        ({"train": "a.jsonl"}, "give path, or all of train, dev and test; found path, train"),
+        ({"train": "a.jsonl"}, "expected path, or all of train, dev and test; found path, train"),
     ],
 )
 def test_a_wrong_key_is_one_line(folder, keys, expected):
@@ -223,12 +229,12 @@ def test_neither_a_table_nor_cutsets():
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        ("a.xlsx", b"", "ends in .tsv, .csv or .jsonl"),
+        ("a.xlsx", b"", "ends in '.xlsx', expected .tsv, .csv or .jsonl"),
         ("a.csv", "path,split\nö.wav,train\n".encode("latin-1"), "not UTF-8"),
-        ("a.csv", b'path,split\n"one.wav,train\n', "line 2: unexpected end of data"),
+        ("a.csv", b'path,split\n"one.wav,train\n', "line 2: expected a cell's closing quote"),
         ("a.jsonl", b'{"path": 1}\n{path', "line 2: not JSON"),
         ("a.jsonl", b"[1]\n", "line 1: expected an object"),
-        ("a.jsonl", b'{"path": {"a": 1}}\n', "line 1: 'path' is neither text"),
+        ("a.jsonl", b'{"path": {"a": 1}}\n', "line 1: 'path': expected text"),
         ("a.tsv", b"", "lists no recording"),
     ],
 )
@@ -281,11 +287,15 @@ def test_wrong_cutsets_are_one_line(folder, cutsets):
 
     assert "found train, dev" in error_of(train=cutsets["train"], dev=cutsets["dev"])
     missing = folder / "no.jsonl.gz"
-    assert error_of(**{**cutsets, "dev": missing}) == f"{missing}: no such CutSet file"
+    assert error_of(**{**cutsets, "dev": missing}) == (
+        f"{missing}: no such CutSet file; expected a lhotse CutSet"
+    )
     assert "no cut has a label 'wrd'" in error_of(**cutsets, columns={"wrd": "word"})
     assert "1 recordings do not exist" in error_of(**cutsets, root=str(folder / "sub dir"))
     (folder / "rows.jsonl").write_text('{"a": 1}\n')
-    assert "not a lhotse CutSet" in error_of(**{**cutsets, "dev": folder / "rows.jsonl"})
+    assert "expected a lhotse CutSet, found what lhotse" in error_of(
+        **{**cutsets, "dev": folder / "rows.jsonl"}
+    )
 
     bare = [cut.drop_supervisions() for cut in CutSet.from_file(cutsets["dev"])]
     CutSet.from_cuts(bare).to_file(folder / "bare.jsonl")

@@ -173,9 +173,11 @@ def test_fluent_speech_commands_lists_are_checked(copied, load):
     text = file.read_text()
     keys = {"kind": "fluent_speech_commands", "root": root}
     file.write_text(text.replace("action", "acton"))
-    assert load(**keys).error().startswith(f"{file}: no column 'action'; found path, speakerId")
+    line = load(**keys).error()
+    assert line.startswith(f"{file}: no column 'action'; did you mean 'acton'? found: acton, ")
+    assert line.endswith("expected: path, speakerId, transcription, action, object, location")
     file.write_text(text.replace("activate", ""))
-    assert load(**keys).error() == f"{file}: row 2: no action"
+    assert load(**keys).error() == f"{file}: row 2: action: expected a value, found an empty cell"
 
 
 # ---- Speech Commands

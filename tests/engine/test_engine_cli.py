@@ -90,7 +90,9 @@ def test_a_recording_that_ends_early(mistake, tone) -> None:
 
 def test_a_missing_manifest(mistake) -> None:
     Path("list.tsv").unlink()
-    assert corpus_mistake(mistake) == "error: list.tsv: no such manifest"
+    assert corpus_mistake(mistake) == (
+        "error: list.tsv: no such manifest; expected a file that ends in .tsv, .csv or .jsonl"
+    )
 
 
 def test_a_split_without_recordings(mistake) -> None:
@@ -153,7 +155,7 @@ def test_a_gpu_asked_for_where_none_is(mistake, monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     options = ("--task", "ks", "--upstream", "mini", "--pack", "all")
     line = mistake("sweep", *options, device="cuda")
-    assert line == "error: device: the study asks for cuda, found no GPU; use auto or cpu"
+    assert line == "error: device: the study asks for cuda, found no GPU; expected auto or cpu"
     assert not Path("results").exists()
 
 
@@ -191,7 +193,7 @@ def test_a_sweep_that_the_study_does_not_have(mistake) -> None:
     Path("rates.csv").write_text("task,upstream,interface,layer,learning_rate\n")
     options = ("--task", "ks", "--upstream", "mini")
     line = mistake("sweep", *options, sweep=None, learning_rates="rates.csv")
-    assert "the study has no sweep" in line
+    assert "expected a study with a sweep, found learning_rates" in line
 
 
 def test_as_a_process(raw, repository) -> None:

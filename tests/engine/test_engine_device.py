@@ -188,4 +188,6 @@ def test_a_gpu_asked_for_where_none_is(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(StudyError) as caught, device.lease("cuda"):
         pass
-    assert str(caught.value) == ("device: the study asks for cuda, found no GPU; use auto or cpu")
+    assert str(caught.value) == (
+        "device: the study asks for cuda, found no GPU; expected auto or cpu"
+    )

@@ -77,7 +77,9 @@ def test_states_that_are_not_there(trained):
     (trained.features_dir("mini", "tones") / "features.json").unlink()
     (line,) = lines(trained)
     assert line.startswith("states: work/")
-    assert line.endswith("features.json: no such file; run the stage that makes it")
+    assert line.endswith(
+        "features.json: no such file; expected what an earlier stage makes: run that"
+    )
     compute(trained, "mini", "tones", cells.torch.device("cpu"))
     assert lines(trained) == ["up to date"]
 

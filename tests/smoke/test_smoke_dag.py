@@ -123,7 +123,7 @@ def test_snakemakes_report_has_every_figure_and_table_with_its_caption(road) -> 
     folder = road.root / "results" / "smoke"
     captions = json.loads((folder / "figures" / "captions.json").read_text())
     tables = {path.stem for path in (folder / "tables").glob("*.csv")}
-    assert tables >= {"results", "sweep", "comparison", "claims", "paper_claims"}
+    assert tables >= {"results", "costs", "sweep", "comparison", "claims", "paper_claims"}
     for name in (
         *(f"figures/{name}.png" for name in captions),
         *(f"tables/{t}.csv" for t in tables),
@@ -156,10 +156,14 @@ def test_the_tables_say_what_the_cells_say(road) -> None:
     ]
     keys = [*CELL, "layer", "seed"]
     table = pd.read_csv(folder / "tables" / "results.csv").sort_values(keys, ignore_index=True)
-    cells = pd.DataFrame(found)[table.columns]
+    costs = pd.read_csv(folder / "tables" / "costs.csv").sort_values(keys, ignore_index=True)
+    cells = pd.DataFrame(found)
+    assert {*table, *costs} == {*cells}
     cells["layer"] = cells["layer"].astype(float)
     cells = cells.sort_values(keys, ignore_index=True)
-    pd.testing.assert_frame_equal(table, cells, check_dtype=False)
+    pd.testing.assert_frame_equal(table, cells[table.columns], check_dtype=False)
+    pd.testing.assert_frame_equal(costs, cells[costs.columns], check_dtype=False)
+    assert {*table} & {*costs} == {*keys}
 
     scores = pd.read_parquet(folder / "tables" / "scores.parquet")
     spotted = scores[scores["task"] == "ks"].groupby([*CELL, "seed"])["correct"].mean() * 100

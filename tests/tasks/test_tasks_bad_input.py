@@ -51,7 +51,8 @@ def test_missing_column(small, fails, kind):
     line = fails(kind, table)
     assert line.startswith(f"task '{kind}' on corpus 'small': ")
     assert f"no column '{COLUMN[kind]}'" in line
-    assert "known: " in line
+    assert "found: " in line
+    assert line.endswith(f"expected: {COLUMN[kind]}")
 
 
 def test_misspelt_column_suggests_the_nearest(fails):
@@ -104,7 +105,7 @@ def test_text_of_punctuation_only(small, fails):
 
 def test_more_minutes_than_there_are(fails):
     line = fails("mono_asr", train_minutes=10.0)
-    assert "train_minutes is 10, but the train split has only 6.00" in line
+    assert "train_minutes is 10, expected at most 6.00" in line
 
 
 def test_speakers_of_dev_or_test_in_train(small, fails):

@@ -32,6 +32,7 @@ TABLES = [
         "sweep.csv",
         "layer_profile.csv",
         "history.csv",
+        "costs.csv",
         "similarity.csv",
         *(["averages.csv"] if study.averages else []),
     )

@@ -28,7 +28,8 @@ def _read(path: Path, **names: str) -> "Study":
         else:
             listed = list(known[what])
         if name not in listed:
-            raise StudyError(f"unknown {what} {name!r}; {suggest(name, listed)}")
+            option = "name" if len(names) == 1 else what  # of a stage of one thing
+            raise StudyError(f"--{option}: unknown {what} {name!r}; {suggest(name, listed)}")
     return study
 
 

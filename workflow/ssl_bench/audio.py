@@ -81,7 +81,7 @@ def load(item: str | Path | Any) -> np.ndarray:
         samples, rate = _read_cut(item)
     _demand_length(name, len(samples), rate)
     if not np.isfinite(samples).all():
-        raise StudyError(f"{name}: has samples that are not finite numbers (NaN or infinity)")
+        raise StudyError(f"{name}: expected finite samples, found NaN or infinity")
     mono = samples.mean(axis=1, dtype=np.float32)
     if rate != SAMPLE_RATE:
         mono = soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")
@@ -117,7 +117,9 @@ def _read(path: Path, start: int = 0, frames: int = -1) -> tuple[np.ndarray, int
             wanted = file.frames - start if frames < 0 else frames
             if start > file.frames:
                 begin, length = start / file.samplerate, file.frames / file.samplerate
-                raise StudyError(f"{path}: a cut begins at {begin:g} s of {length:g} s")
+                raise StudyError(
+                    f"{path}: found a cut from {begin:g} s, expected one within {length:g} s"
+                )
             file.seek(start)
             samples = file.read(wanted, dtype="float32", always_2d=True)
             # Half a frame of the encoders: what rounding of offsets in seconds may cost.
@@ -152,7 +154,9 @@ def _read_cut(cut: Any) -> tuple[np.ndarray, int]:
         -1 if whole else round(cut.duration * rate),
     )
     if found != rate:
-        raise StudyError(f"{source.source}: {found} Hz, but cut {cut.id} says {rate} Hz")
+        raise StudyError(
+            f"{source.source}: found {found} Hz, expected {rate} Hz as cut {cut.id} says"
+        )
     chosen = cut.channel if isinstance(cut.channel, list) else [cut.channel]
     columns = [source.channels.index(channel) for channel in chosen if channel in source.channels]
     if len(columns) < len(chosen) or max(columns) >= samples.shape[1]:
@@ -171,7 +175,7 @@ def _read_through_lhotse(cut: Any) -> tuple[np.ndarray, int]:
     except (OSError, ValueError, AudioLoadingError, DurationMismatchError) as error:
         raise _unreadable(f"cut {cut.id}", error) from None
     if samples is None:
-        raise StudyError(f"cut {cut.id}: has no recording")
+        raise StudyError(f"cut {cut.id}: found no recording, expected one")
     return np.atleast_2d(samples).T, cut.sampling_rate
 
 
@@ -187,20 +191,23 @@ def _demand_whole(path: Path, form: str) -> None:
 
 
 def _demand_length(name: str | Path, frames: int, rate: int) -> None:
+    least = (
+        f"expected at least {1000 * SHORTEST / SAMPLE_RATE:.0f} ms ({SHORTEST} samples at 16 kHz)"
+    )
     if frames == 0:
-        raise StudyError(f"{name}: empty recording (0 samples)")
+        raise StudyError(f"{name}: empty recording (0 samples), {least}")
     if frames * SAMPLE_RATE < SHORTEST * rate:
-        raise StudyError(
-            f"{name}: {1000 * frames / rate:.1f} ms is too short; at least "
-            f"{1000 * SHORTEST / SAMPLE_RATE:.0f} ms ({SHORTEST} samples at 16 kHz) are needed"
-        )
+        raise StudyError(f"{name}: {1000 * frames / rate:.1f} ms is too short, {least}")
     if frames > LONGEST * rate:
         raise StudyError(
-            f"{name}: {frames / rate:.0f} s is too long; at most {LONGEST} s: list it as several "
-            "utterances (lhotse CutSets)"
+            f"{name}: {frames / rate:.0f} s is too long, expected at most {LONGEST} s: list it as "
+            "several utterances (lhotse CutSets)"
         )
 
 
 def _unreadable(name: str | Path, error: Exception) -> StudyError:
     reason = " ".join(str(getattr(error, "error_string", error)).split()).rstrip(".")
-    return StudyError(f"{name}: not readable as audio: {reason}")
+    return StudyError(
+        f"{name}: not readable as audio: expected what libsndfile reads (WAV, FLAC, …), "
+        f"found {reason!r}"
+    )

@@ -51,7 +51,9 @@ def sweep(study: Study, task: str, upstream: str, pack: str) -> None:
     An interface's part is kept in ``.sweeps`` as soon as it is done, for a job that starts again.
     """
     if study.sweep is None:
-        raise StudyError("sweep: the study has no sweep; its key learning_rates names a table")
+        raise StudyError(
+            "sweep: expected a study with a sweep, found learning_rates, which names a table"
+        )
     folder = study.pack_dir(task, upstream, pack)
     kept = folder / ".sweeps"
     names = study.interfaces_in(task, upstream, pack)

@@ -46,15 +46,15 @@ def problems(study: Study) -> Iterator[str]:
         if not listed or len(set(listed)) < len(listed):
             yield f"averages.{name}: expected tasks, each once, found {listed}"
         if name in study.tasks:
-            yield f"averages.{name}: a task has this name; give the average another"
+            yield f"averages.{name}: found a task of this name, expected another name"
     yield from _interface_problems(study)
     yield from _fitted_problems(study)
     for axis in ("corpora", "upstreams", "tasks", "interfaces"):
         for name in getattr(study, axis):
             if name == "all" or not re.fullmatch(NAME, name):
                 yield (
-                    f"{axis}.{name}: not a usable name, for it becomes a folder: lower case "
-                    "letters, digits, _ . - and not 'all'"
+                    f"{axis}.{name}: not a usable name, for it becomes a folder: expected lower "
+                    f"case letters, digits, _ . - and not 'all', found {name!r}"
                 )
     once: dict[str, tuple[float, ...]] = {"seeds": study.seeds}
     if study.sweep is not None:
@@ -62,11 +62,11 @@ def problems(study: Study) -> Iterator[str]:
         once |= {"sweep.learning_rates": study.sweep.learning_rates or ()}
     elif study.learning_rates is None:
         yield (
-            "sweep: missing; give sweep ({} tries each task's published learning rates), or "
-            "learning_rates (a table of chosen ones)"
+            "sweep: missing; expected sweep ({} tries each task's published learning rates) or "
+            "learning_rates (a table of chosen ones), found neither"
         )
     elif not Path(study.learning_rates.table).is_file():
-        yield f"learning_rates: {study.learning_rates.table}: no such file"
+        yield f"learning_rates: {study.learning_rates.table}: no such file; expected a CSV of rates"
     yield from _repeated(once)
 
 
@@ -96,13 +96,13 @@ def _selection_problems(study: Study) -> Iterator[str]:
                 hint = suggest(str(interface), study.interfaces)
                 yield f"{where}: unknown {interface!r}; {hint}"
         if len(set(listed)) < len(listed):
-            yield f"{where}: each once, found {listed}"
+            yield f"{where}: expected each once, found {listed}"
 
 
 def _repeated(once: dict[str, tuple[float, ...]]) -> Iterator[str]:
     for key, values in once.items():
         if len(set(values)) < len(values):
-            yield f"{key}: each once, found {list(values)}"
+            yield f"{key}: expected each once, found {list(values)}"
 
 
 def _training_problems(study: Study, task: str) -> Iterator[str]:
@@ -110,9 +110,9 @@ def _training_problems(study: Study, task: str) -> Iterator[str]:
     made = registry.load("tasks", kind).Task
     where = f"tasks.{task}: training"
     if training.balance and not made.has_classes:
-        yield f"{where}: balance: {kind!r} has no classes of utterances; found true"
+        yield f"{where}: balance: expected false, for {kind!r} has no classes; found true"
     if training.select == "dev_loss" and not made.has_dev_loss:
-        yield f"{where}: select: {kind!r} has no loss on dev; use dev_metric or last"
+        yield f"{where}: select: {kind!r} has no loss on dev; expected dev_metric or last"
     yield from (f"{where}: {line}" for line in training.conflicts())
 
 
@@ -152,7 +152,7 @@ def _fitted_problems(study: Study) -> Iterator[str]:
         if study.fine_tune_of(upstream) is not None and SSL_Interface.find(kind).needs_fit:
             yield (
                 f"upstreams.{upstream}: fine_tune: {interface!r} of tasks.{task} is fitted on "
-                "states that stay as they are; leave it out with interfaces: […]"
+                "states that stay as they are; expected it to be left out by interfaces: […]"
             )
 
 

@@ -55,7 +55,9 @@ def _write(study: Study, name: str, folder: Path) -> None:
     frame = table(cuts)
     twice = frame["id"][frame["id"].duplicated()]
     if len(twice):
-        raise StudyError(f"corpora.{name}: {len(twice)} ids are not unique: {twice.iloc[0]!r}")
+        raise StudyError(
+            f"corpora.{name}: expected ids once, found {len(twice)} again: {twice.iloc[0]!r}"
+        )
     if not hasattr(kind, "process"):  # all are used, so labels are known before a recording is read
         _demand_labels(study, name, frame)
     packed = _pack(study, name, cuts, folder)
@@ -111,7 +113,8 @@ def _pack(study: Study, name: str, cuts: dict[str, Any], folder: Path) -> pd.Dat
 def _demand_splits(name: str, found: set[str]) -> None:
     missing = [split for split in SPLITS if split not in found]
     if missing:
-        raise StudyError(f"corpora.{name}: no utterance in split {', '.join(missing)}")
+        none = f"no utterance in split {', '.join(missing)}"
+        raise StudyError(f"corpora.{name}: {none}; expected some in each of {', '.join(SPLITS)}")
 
 
 def _demand_labels(study: Study, name: str, frame: pd.DataFrame) -> None:
@@ -129,8 +132,8 @@ def _processed(kind: ModuleType, config: Any, split: str, cut: Any) -> np.ndarra
     processed = kind.process(config, split, samples)
     if processed is not None and len(processed) < audio.SHORTEST:
         raise StudyError(
-            f"cut {cut.id}: {len(processed)} samples are left of {len(samples)}; at least "
-            f"{audio.SHORTEST} are needed"
+            f"cut {cut.id}: {len(processed)} samples are left of {len(samples)}, expected "
+            f"at least {audio.SHORTEST}"
         )
     return processed
 

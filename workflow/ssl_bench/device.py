@@ -48,7 +48,7 @@ def resolve(wanted: str | None) -> str:
     """
     found = torch.cuda.is_available()
     if wanted == "cuda" and not found:
-        raise StudyError("device: the study asks for cuda, found no GPU; use auto or cpu")
+        raise StudyError("device: the study asks for cuda, found no GPU; expected auto or cpu")
     if wanted is None and not found and os.environ.get(GIVEN, "0") not in ("", "0"):
         raise StudyError(
             "device: the job was given a GPU, found none, and the study names no device; "

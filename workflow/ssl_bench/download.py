@@ -33,13 +33,13 @@ def download(kind: str, folder: Path, parts: list[str]) -> None:
         StudyError: the corpus cannot be downloaded, an unknown part, the transfer breaks off again
             and again, a wrong checksum, or an archive that would leave the folder.
     """
-    module = registry.load("corpora", kind)
+    module = registry.load("corpora", kind, "--corpus")
     archives: dict[str, Archive] = getattr(module, "ARCHIVES", {})
     if not archives:
         raise StudyError(f"{kind}: has no download; docs/corpora.md says where to get it")
     for part in parts:
         if part not in archives:
-            raise StudyError(f"{kind}: unknown part {part!r}; {suggest(part, archives)}")
+            raise StudyError(f"--part: unknown part {part!r} of {kind}; {suggest(part, archives)}")
     for part in parts or module.DEFAULT_ARCHIVES:
         install(archives[part], folder)
 

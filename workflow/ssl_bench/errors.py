@@ -11,9 +11,20 @@ class StudyError(Exception):
     """
 
 
-def suggest(name: str, known: Iterable[str]) -> str:
-    """Return the tail of an error line: the nearest known name, then all of them."""
+def suggest(name: str, known: Iterable[str], said: str = "known") -> str:
+    """Return the tail of an error line: the nearest known name, then all of them.
+
+    Args:
+        name: what was found.
+        known: what might have been meant.
+        said: the word before the list.
+    """
     known = sorted(known)
     near = get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"{hint}known: {', '.join(known) or 'none'}"
+    return f"{hint}{said}: {', '.join(known) or 'none'}"
+
+
+def no_column(name: str, found: Iterable[str], expected: Iterable[str]) -> str:
+    """Say that a table lacks a column: the nearest that it has, all of them, those it should."""
+    return f"no column {name!r}; {suggest(name, found, 'found')}; expected: {', '.join(expected)}"

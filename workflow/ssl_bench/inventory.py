@@ -1,7 +1,7 @@
 """Which files of a study's corpora are missing: asked before any job starts."""
 
 from ssl_bench import registry
-from ssl_bench.corpora._recordings import some
+from ssl_bench.corpora._recordings import EXPECTED, some
 from ssl_bench.errors import StudyError
 from ssl_bench.progress import say
 from ssl_bench.study import Study
@@ -55,7 +55,7 @@ def check(study: Study, prepared: bool = True) -> None:
             problems.setdefault(str(error), []).append(corpus)
             continue
         if gone:
-            problems.setdefault(some("files are missing", gone), []).append(corpus)
+            problems.setdefault(f"{some('files are missing', gone)}; {EXPECTED}", []).append(corpus)
     if problems:
         told = (f"{_named(corpora)}: {problem}" for problem, corpora in problems.items())
         raise StudyError(" | ".join(told))

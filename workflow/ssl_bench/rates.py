@@ -39,7 +39,7 @@ def chosen_rates(
         if own.empty:
             raise StudyError(
                 f"{source}: no row for task {task!r}, upstream {upstream!r}, "
-                f"interface {interface!r}; add one, or give the study a sweep"
+                f"interface {interface!r}; expected one, or a sweep in the study"
             )
         rates = _rates(own, f"{source}: task {task!r}, upstream {upstream!r}")
         result[interface] = {layer: min(rate, ceiling) for layer, rate in rates.items()}

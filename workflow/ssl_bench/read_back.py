@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from ssl_bench.errors import StudyError, suggest
+from ssl_bench.documents import not_json, not_utf8
+from ssl_bench.errors import StudyError, no_column
 
 AGAIN = "delete it and run its stage again"
 
@@ -21,8 +22,11 @@ def json_of(path: Path) -> Any:
     _demand(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise StudyError(f"{path}: not JSON: {_line(error)}; {AGAIN}") from None
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno} column {error.colno}"
+        raise StudyError(f"{path}: {not_json(error)} at {place}; {AGAIN}") from None
+    except UnicodeDecodeError:
+        raise StudyError(f"{not_utf8(path)}; {AGAIN}") from None
 
 
 def csv_of(path: Path, columns: Collection[str] = (), **options: Any) -> pd.DataFrame:
@@ -35,10 +39,12 @@ def csv_of(path: Path, columns: Collection[str] = (), **options: Any) -> pd.Data
     try:
         frame = pd.read_csv(path, **options)
     except (ValueError, OSError) as error:
-        raise StudyError(f"{path}: not readable as CSV: {_line(error)}; {AGAIN}") from None
+        raise StudyError(
+            f"{path}: not readable: expected CSV, found: {_line(error)}; {AGAIN}"
+        ) from None
     for name in columns:
         if name not in frame:
-            raise StudyError(f"{path}: no column {name!r}; {suggest(name, frame)}")
+            raise StudyError(f"{path}: {no_column(name, frame, columns)}")
     return frame
 
 
@@ -52,7 +58,10 @@ def parquet_of(path: Path) -> pd.DataFrame:
     try:
         return pd.read_parquet(path)
     except (ValueError, OSError) as error:
-        raise StudyError(f"{path}: not readable as Parquet: {_line(error)}; {AGAIN}") from None
+        found = f"found {path.stat().st_size:,} bytes that are none"
+        raise StudyError(
+            f"{path}: expected a whole Parquet file, {found} ({_line(error)}); {AGAIN}"
+        ) from None
 
 
 def demand_size(path: Path, expected: int) -> None:
@@ -65,7 +74,7 @@ def demand_size(path: Path, expected: int) -> None:
 
 def _demand(path: Path) -> None:
     if not path.is_file():
-        raise StudyError(f"{path}: no such file; run the stage that makes it")
+        raise StudyError(f"{path}: no such file; expected what an earlier stage makes: run that")
 
 
 def _line(error: Exception) -> str:

@@ -66,10 +66,7 @@ class Training(Strict):
     @model_validator(mode="after")
     def _one_size(self) -> "Training":
         if self.batch_seconds is not None and self.batch_utterances is not None:
-            raise ValueError(
-                f"batch_seconds {self.batch_seconds:g} and batch_utterances "
-                f"{self.batch_utterances} exclude each other"
-            )
+            raise ValueError("expected batch_seconds or batch_utterances, which exclude each other")
         return self
 
     def conflicts(self) -> Iterator[str]:
@@ -77,9 +74,9 @@ class Training(Strict):
         ordered = self.batches in ("sorted", "sliding")
         if self.batches != "buckets" and self.batch_utterances is None:
             found = f"batch_seconds {self.batch_seconds:g}"
-            yield f"batches: {self.batches!r} needs batch_utterances; found {found}"
+            yield f"batches: {self.batches!r}: expected batch_utterances, found {found}"
         if ordered and self.balance:
-            yield f"batches: {self.batches!r} and balance exclude each other; use 'random'"
+            yield f"batches: with balance expected 'random' or 'buckets', found {self.batches!r}"
         if self.neighbours is None:
             return
         if not ordered:

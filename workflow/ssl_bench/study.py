@@ -10,12 +10,12 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from ssl_bench import registry
-from ssl_bench.configuration import Strict
+from ssl_bench.configuration import Strict, validated
 from ssl_bench.documents import read_mapping
 from ssl_bench.errors import StudyError, suggest
 from ssl_bench.recipe import FineTune, Rate, Recipe, Seed, Sweep, Training, settle
@@ -95,9 +95,11 @@ class Study(Strict):
     def _interfaces(cls, value: Any) -> Any:
         if _names(value):
             if len(set(value)) < len(value):
-                raise ValueError("each once")
+                raise ValueError("expected each once")
             value = {name: {} for name in value}
-        return {k: v or {} for k, v in value.items()} if isinstance(value, dict) else value
+        elif not isinstance(value, dict):
+            raise ValueError("expected a list of names, or a mapping of names to options")
+        return {k: v or {} for k, v in value.items()}
 
     @field_validator("upstreams", mode="after")
     @classmethod
@@ -196,7 +198,7 @@ class Study(Strict):
         entry = self.upstreams[upstream]
         if "fine_tune" not in entry:
             return None
-        return _model(FineTune, entry["fine_tune"], f"upstreams.{upstream}.fine_tune")
+        return validated(FineTune, entry["fine_tune"], f"upstreams.{upstream}.fine_tune")
 
     def cache_of(self, upstream: str) -> Cache:
         """Return where an upstream's states are kept: ``cache``, or nowhere while it is trained."""
@@ -212,21 +214,21 @@ class Study(Strict):
 
     def training_of(self, task: str) -> Training:
         """Return the published training with the study's keys, then the task's own, on top."""
-        own = _model(Training, self.tasks[task].get("training", {}), f"tasks.{task}.training")
+        own = validated(Training, self.tasks[task].get("training", {}), f"tasks.{task}.training")
         recipe = self.recipe_of(task)
         return settle(recipe.training if recipe else Training(), self.training, own)
 
     def rates_of(self, task: str) -> tuple[float, ...]:
         """Return the learning rates that a task sweeps: its own, the study's or the published."""
         own = {"learning_rates": self.tasks[task].get("learning_rates")}
-        said = _model(Sweep, own, f"tasks.{task}").learning_rates
+        said = validated(Sweep, own, f"tasks.{task}").learning_rates
         if said is None and self.sweep is not None:
             said = self.sweep.learning_rates
         recipe = self.recipe_of(task)
         if said is None and recipe is None and self.sweep is not None:
             raise StudyError(
-                f"tasks.{task}: learning_rates: none, and its kind publishes none; give the task "
-                "or the sweep a list"
+                f"tasks.{task}: learning_rates: found none, and its kind publishes none; expected "
+                "a list for the task or for the sweep"
             )
         return said or (recipe.learning_rates if recipe else ())
 
@@ -371,7 +373,9 @@ def read(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         there = {*path.parent.glob("[!.]*.yaml"), *Path("config").glob("[!.]*.yaml")}
-        raise StudyError(f"{path}: no such study file; {suggest(str(path), map(str, there))}")
+        folder = "expected a study file, found a folder"
+        sort = folder if path.is_dir() else "no such study file"
+        raise StudyError(f"{path}: {sort}; {suggest(str(path), map(str, there))}")
     return read_mapping(path)
 
 
@@ -419,7 +423,7 @@ def parse(raw: dict[str, Any], source: str = "study") -> Study:
     from ssl_bench.checks import problems  # which reads studies, too
 
     raw = _numbers(raw)
-    study = _model(Study, raw, source)
+    study = validated(Study, raw, source)
     try:
         for problem in problems(study):
             raise StudyError(problem)
@@ -442,37 +446,12 @@ def _numbers(value: Any) -> Any:
 def _entry(room: str, name: str, raw: dict[str, Any]) -> Any:
     where = f"{room}.{name}"
     if not isinstance(raw, dict) or "kind" not in raw:
-        raise StudyError(f"{where}: missing key 'kind'; known: {', '.join(registry.kinds(room))}")
+        found = ", ".join(map(str, raw)) if isinstance(raw, dict) else repr(raw)
+        known = ", ".join(registry.kinds(room))
+        raise StudyError(f"{where}: missing key 'kind'; found: {found}; known: {known}")
     if not isinstance(raw["kind"], str):
         raise StudyError(f"{where}: kind: expected a name, found {raw['kind']!r}")
-    return _model(registry.load(room, raw["kind"], where).Config, raw, where)
-
-
-def _model(model: type[BaseModel], values: Any, where: str) -> Any:
-    """Validate; turn pydantic's first complaint into one line that names the key."""
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        # A key that is missing may be one that is misspelt.
-        first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-        key = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            hint = suggest(str(first["loc"][-1]), _beside(model, first["loc"]))
-            raise StudyError(f"{where}: unknown key {key!r}; {hint}") from None
-        if first["type"] == "missing":
-            raise StudyError(f"{where}: missing key {key!r}") from None
-        message = first["msg"].removeprefix("Value error, ")
-        message = message[0].lower() + message[1:]
-        place = f"{where}: {key}" if key else where
-        raise StudyError(f"{place}: {message}, found {first['input']!r}") from None
-
-
-def _beside(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
-    """List the known keys of the (nested) model that the last part of ``loc`` is no key of."""
-    for part in loc[:-1]:
-        kind = model.model_fields[str(part)].annotation
-        model = next(k for k in (*get_args(kind), kind) if hasattr(k, "model_fields"))
-    return list(model.model_fields)
+    return validated(registry.load(room, raw["kind"], where).Config, raw, where)
 
 
 def _names(value: Any) -> bool:

@@ -28,14 +28,16 @@ def read(path: Path, columns: Mapping[str, str], root: str | None, language: str
     from lhotse.serialization import NotALhotseManifest
 
     if not path.is_file():
-        raise StudyError(f"{path}: no such CutSet file")
+        raise StudyError(f"{path}: no such CutSet file; expected a lhotse CutSet")
     try:
         cuts = list(CutSet.from_file(path))
     except (NotALhotseManifest, ValueError, KeyError, TypeError, OSError, AssertionError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise StudyError(f"{path}: not a lhotse CutSet: {reason}") from None
+        raise StudyError(
+            f"{path}: expected a lhotse CutSet, found what lhotse cannot read as one: {reason}"
+        ) from None
     if not cuts:
-        raise StudyError(f"{path}: has no cut")
+        raise StudyError(f"{path}: found no cut, expected one for each utterance")
     folder = Path(root) if root is not None else path.parent
     seen: set[str] = set()
     made = []
@@ -52,7 +54,7 @@ def _one(
     cut: Any, path: Path, columns: Mapping[str, str], language: str | None, seen: set[str]
 ) -> Any:
     if not cut.has_recording:
-        raise StudyError(f"{path}: cut {cut.id!r} has no recording")
+        raise StudyError(f"{path}: cut {cut.id!r}: found no recording, expected one")
     for source in _sources(cut):
         if source.type not in SAFE:
             raise StudyError(
@@ -78,7 +80,8 @@ def _one(
     for name, value in (("id", cut.id), ("speaker", supervision.speaker or "")):
         if "|" in value:
             raise StudyError(
-                f"{path}: cut {cut.id!r}: {name} has a '|', which joins the two sides of a trial"
+                f"{path}: cut {cut.id!r}: {name}: expected no '|', found one, which joins the two "
+                "sides of a trial"
             )
     return cut
 
@@ -104,6 +107,6 @@ def _check_files(cuts: list[Any], path: Path) -> None:
         more = "; …" if len(missing) > 3 else ""
         first = "; ".join(missing[:3])
         raise StudyError(
-            f"{path}: {len(missing)} recordings do not exist: {first}{more} "
-            "(give root: what their paths are relative to)"
+            f"{path}: {len(missing)} recordings do not exist: {first}{more}; expected files (root: "
+            "what their paths are relative to)"
         )

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from ssl_bench import audio
 from ssl_bench.corpora.base import SPLITS
+from ssl_bench.documents import not_utf8
 from ssl_bench.errors import StudyError
 from ssl_bench.progress import say, track
 from ssl_bench.upstreams.base import SAMPLE_RATE
@@ -27,6 +28,9 @@ class Utterance(NamedTuple):
     labels: Mapping[str, str | None] = {}
     part: tuple[float, float] | None = None
     """Start and duration in seconds; None: the whole recording."""
+
+
+EXPECTED = "expected every file that the labels name"
 
 
 def some(what: str, lines: list[str]) -> str:
@@ -54,7 +58,7 @@ def absent(paths: Iterable[Path]) -> list[str]:
 def demand(where: str, missing: list[str]) -> None:
     """Raise StudyError if files are missing: how many, and the first few."""
     if missing:
-        raise StudyError(f"{where}: {some('files are missing', missing)}")
+        raise StudyError(f"{where}: {some('files are missing', missing)}; {EXPECTED}")
 
 
 def lines(path: Path) -> list[str]:
@@ -64,12 +68,12 @@ def lines(path: Path) -> list[str]:
         StudyError: no such file, or not UTF-8.
     """
     if not path.is_file():
-        raise StudyError(f"{path}: no such file")
+        raise StudyError(f"{path}: no such file; expected one of the corpus's lists")
     try:
         # A transcript may hold what splitlines takes for the end of a line, such as U+2028.
         return path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
     except UnicodeDecodeError:
-        raise StudyError(f"{path}: not UTF-8") from None
+        raise not_utf8(path) from None
 
 
 def cuts(

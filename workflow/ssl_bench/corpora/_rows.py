@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ssl_bench.documents import not_json, not_utf8
 from ssl_bench.errors import StudyError
 
 
@@ -28,18 +29,22 @@ def read(path: Path) -> tuple[list[str], list[Row]]:
             than the header, a column named twice, a line that is not a JSON object.
     """
     if not path.is_file():
-        raise StudyError(f"{path}: no such manifest")
+        raise StudyError(
+            f"{path}: no such manifest; expected a file that ends in .tsv, .csv or .jsonl"
+        )
     kind = path.suffix.lower()
     if kind not in (".tsv", ".csv", ".jsonl"):
-        raise StudyError(f"{path}: a manifest ends in .tsv, .csv or .jsonl")
+        raise StudyError(
+            f"{path}: found a name that ends in {kind!r}, expected .tsv, .csv or .jsonl"
+        )
     try:
         # A spreadsheet's export may begin with a byte-order mark, which is no part of a name.
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(_json(path, file) if kind == ".jsonl" else _separated(path, file, kind))
     except UnicodeDecodeError:
-        raise StudyError(f"{path}: not UTF-8; save it with that encoding") from None
+        raise not_utf8(path) from None
     if not rows:
-        raise StudyError(f"{path}: lists no recording")
+        raise StudyError(f"{path}: lists no recording; expected a row for each")
     columns = list(dict.fromkeys(name for row in rows for name in row.cells))
     return columns, rows
 
@@ -53,17 +58,21 @@ def _separated(path: Path, file: Any, kind: str) -> Iterator[Row]:
         header = [name.strip() for name in next(reader, [])]
         twice = [name for name, count in Counter(header).items() if count > 1]
         if twice:
-            raise StudyError(f"{path}: row 1: two columns are named {twice[0]!r}")
+            raise StudyError(f"{path}: row 1: two columns are named {twice[0]!r}, expected one")
         for number, cells in enumerate(reader, start=2):
             if not any(cell.strip() for cell in cells):
                 continue
             if len(cells) != len(header):
                 raise StudyError(
-                    f"{path}: row {number}: {len(cells)} cells, but the header has {len(header)}"
+                    f"{path}: row {number}: found {len(cells)} cells, expected {len(header)} as in "
+                    "the header"
                 )
             yield Row(number, dict(zip(header, (cell.strip() for cell in cells), strict=True)))
     except csv.Error as error:
-        raise StudyError(f"{path}: line {reader.line_num}: {error}") from None
+        said = f"expected cells of a CSV, found: {error}"
+        if "end of data" in str(error):
+            said = "expected a cell's closing quote, found the end of the file"
+        raise StudyError(f"{path}: line {reader.line_num}: {said}") from None
 
 
 def _json(path: Path, file: Any) -> Iterator[Row]:
@@ -74,10 +83,11 @@ def _json(path: Path, file: Any) -> Iterator[Row]:
             values = json.loads(line)
         except json.JSONDecodeError as error:
             raise StudyError(
-                f"{path}: line {number}: not JSON: {error.msg} (column {error.colno})"
+                f"{path}: line {number}: {not_json(error)} at column {error.colno}"
             ) from None
         if not isinstance(values, dict):
-            raise StudyError(f"{path}: line {number}: expected an object of columns")
+            found = f"found {line.strip()[:40]}"
+            raise StudyError(f"{path}: line {number}: expected an object of columns, {found}")
         yield Row(number, {str(name): _text(path, number, name, v) for name, v in values.items()})
 
 
@@ -88,6 +98,7 @@ def _text(path: Path, number: int, name: str, value: Any) -> str:
         return " ".join(map(str, value))
     if isinstance(value, dict | list):
         raise StudyError(
-            f"{path}: line {number}: {name!r} is neither text, a number nor a list of symbols"
+            f"{path}: line {number}: {name!r}: expected text, a number or a list of symbols, "
+            f"found {json.dumps(value)[:40]}"
         )
     return str(value).strip()

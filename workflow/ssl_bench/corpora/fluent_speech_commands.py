@@ -11,10 +11,12 @@ from typing import Any
 from ssl_bench.corpora import _recordings, _rows
 from ssl_bench.corpora._recordings import Utterance
 from ssl_bench.corpora.base import CorpusConfig
-from ssl_bench.errors import StudyError
+from ssl_bench.errors import StudyError, no_column
 
 LISTS = {"train": "train_data.csv", "dev": "valid_data.csv", "test": "test_data.csv"}
 SLOTS = ("action", "object", "location")
+COLUMNS = ("path", "speakerId", "transcription", *SLOTS)
+"""Of its lists."""
 UTTERANCES = {"train": 23_132, "dev": 3_118, "test": 3_793}
 
 
@@ -63,17 +65,17 @@ def _list(config: Config, split: str) -> Path:
 def _utterances(config: Config, split: str) -> list[Utterance]:
     file = _list(config, split)
     columns, rows = _rows.read(file)
-    for name in ("path", "speakerId", "transcription", *SLOTS):
+    for name in COLUMNS:
         if name not in columns:
-            raise StudyError(
-                f"{file}: no column {name!r}; found {', '.join(filter(None, columns))}"
-            )
+            raise StudyError(f"{file}: {no_column(name, filter(None, columns), COLUMNS)}")
     utterances = []
     for row in rows:
         cells = row.cells
         empty = [name for name in ("path", *SLOTS) if not cells[name]]
         if empty:
-            raise StudyError(f"{file}: row {row.number}: no {empty[0]}")
+            raise StudyError(
+                f"{file}: row {row.number}: {empty[0]}: expected a value, found an empty cell"
+            )
         utterances.append(
             Utterance(
                 Path(cells["path"]).with_suffix("").as_posix(),

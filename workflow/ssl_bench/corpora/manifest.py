@@ -13,7 +13,7 @@ from ssl_bench.corpora import _cutsets
 from ssl_bench.corpora._recordings import Utterance, cut, some
 from ssl_bench.corpora._rows import Row, read
 from ssl_bench.corpora.base import SPLITS, CorpusConfig
-from ssl_bench.errors import StudyError, suggest
+from ssl_bench.errors import StudyError, no_column, suggest
 from ssl_bench.progress import track
 
 FIELDS = ("text", "speaker", "language")
@@ -45,10 +45,11 @@ class Config(CorpusConfig):
         given = [name for name in ("path", *SPLITS) if getattr(self, name) is not None]
         if given != ["path"] and given != list(SPLITS):
             found = f"found {', '.join(given)}" if given else "found none of them"
-            raise StudyError(f"manifest: give path, or all of train, dev and test; {found}")
+            raise StudyError(f"manifest: expected path, or all of train, dev and test; {found}")
         for name, split in self.splits.items():
             if split not in SPLITS:
-                raise StudyError(f"manifest: splits: {name}: {suggest(split, SPLITS)}")
+                hint = suggest(split, SPLITS)
+                raise StudyError(f"manifest: splits: {name}: unknown {split!r}; {hint}")
         return self
 
 
@@ -105,7 +106,9 @@ def _from_table(config: Config) -> dict[str, Any]:
     rows, paths = _rows(config)
     gone = _missing(rows, paths)
     if gone:
-        raise StudyError(f"{manifest}: {some('recordings do not exist', gone)}")
+        raise StudyError(
+            f"{manifest}: {some('recordings do not exist', gone)}; {_relative(config)}"
+        )
     cuts: dict[str, list[Any]] = {split: [] for split in SPLITS}
     bad = []
     pairs = list(zip(rows, paths, strict=True))
@@ -130,29 +133,33 @@ def _check_columns(manifest: Path, columns: list[str], rows: list[Row], config: 
         if name not in columns:
             raise StudyError(f"{manifest}: columns: no column {name!r}; {suggest(name, columns)}")
         if renamed in columns and renamed not in config.columns:
-            raise StudyError(f"{manifest}: columns: {name} → {renamed}, but there is a {renamed!r}")
+            raise StudyError(
+                f"{manifest}: columns: {name} → {renamed}: expected a new name, found "
+                f"a column {renamed!r}"
+            )
     targets = list(config.columns.values())
     if len(set(targets)) < len(targets):
-        raise StudyError(f"{manifest}: columns: two columns get the same name: {targets}")
+        raise StudyError(f"{manifest}: columns: expected names of their own, found {targets}")
     names = [config.columns.get(name, name) for name in columns]
     for name in ("path", "split"):
         if name not in names:
-            raise StudyError(f"{manifest}: no column {name!r}; {suggest(name, names)}")
+            raise StudyError(f"{manifest}: {no_column(name, names, ('path', 'split'))}")
     if "start" in names:
         raise StudyError(
-            f"{manifest}: column 'start': a row is a whole recording; "
-            "give parts of recordings as lhotse CutSets (train, dev, test)"
+            f"{manifest}: found a column 'start', expected none, for a row is a whole recording; "
+            "parts of recordings are given as lhotse CutSets (train, dev, test)"
         )
     for name in (*FIELDS, "phones", *targets):
         if name in names and not any(row.cells.get(name) for row in rows):
-            raise StudyError(f"{manifest}: column {name!r} is empty in all {len(rows)} rows")
+            found = f"column {name!r} is empty in all {len(rows)} rows"
+            raise StudyError(f"{manifest}: {found}; expected a value in one, or no such column")
 
 
 def _check_row(manifest: Path, row: Row, config: Config) -> None:
     where = f"{manifest}: row {row.number}"
-    for name in ("path", "split"):
+    for name, expected in (("path", "a recording"), ("split", "train, dev or test")):
         if not row.cells.get(name):
-            raise StudyError(f"{where}: no {name}")
+            raise StudyError(f"{where}: no {name}: found an empty cell, expected {expected}")
     split = row.cells["split"]
     if _split(row, config) not in SPLITS:
         raise StudyError(
@@ -161,7 +168,10 @@ def _check_row(manifest: Path, row: Row, config: Config) -> None:
         )
     for name in ("id", "speaker"):
         if "|" in row.cells.get(name, ""):
-            raise StudyError(f"{where}: {name} has a '|', which joins the two sides of a trial")
+            raise StudyError(
+                f"{where}: {name} {row.cells[name]!r}: expected no '|', found one, "
+                "which joins the two sides of a trial"
+            )
 
 
 def _check_unique(manifest: Path, rows: list[Row]) -> None:
@@ -172,18 +182,26 @@ def _check_unique(manifest: Path, rows: list[Row]) -> None:
         if first is not row:
             raise StudyError(
                 f"{manifest}: id {_id(row)!r} stands in row {first.number} and in row {row.number}"
+                ", expected in one"
             )
         first = by_path.setdefault(row.cells["path"], row)
         if first.cells["split"] != row.cells["split"]:
             raise StudyError(
                 f"{manifest}: {row.cells['path']} is in split {first.cells['split']} "
-                f"(row {first.number}) and in {row.cells['split']} (row {row.number})"
+                f"(row {first.number}) and in {row.cells['split']} (row {row.number}), "
+                "expected in one"
             )
+
+
+def _relative(config: Config) -> str:
+    """Say what the paths of a list are relative to."""
+    folder = config.root if config.root is not None else Path(config.path or "").parent
+    return f"expected files, relative to {str(folder)!r}"
 
 
 def _missing(rows: list[Row], paths: list[Path]) -> list[str]:
     return [
-        f"row {row.number}: {path}"
+        f"row {row.number}: {path}" + (" (a folder)" if path.is_dir() else "")
         for row, path in zip(rows, paths, strict=True)
         if not path.is_file()
     ]

@@ -42,7 +42,7 @@ class CharacterTask(SequenceTask):
         if empty.any():
             raise self.error(
                 f"{int(empty.sum())} texts in column {config.column!r} have no characters but "
-                f"punctuation: {self.some(self.texts.index[empty])}"
+                f"punctuation: {self.some(self.texts.index[empty])}; expected some in each"
             )
         self.select()
         transcripts = self.transcripts()

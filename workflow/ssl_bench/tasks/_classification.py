@@ -63,13 +63,15 @@ class ClassificationTask(LabelledTask):
         in_train = self.rows["split"] == "train"
         classes = sorted(labels[in_train].unique())
         if len(classes) < 2:
-            raise self.error(f"the train split has one {slot!r} only, {classes[0]!r}")
+            raise self.error(
+                f"the train split has one {slot!r} only, {classes[0]!r}; expected several"
+            )
         unseen = labels[~in_train & ~labels.isin(classes)]
         if len(unseen):
             first = [repr(label) for label in unseen.unique()[:3]]
             raise self.error(
                 f"{unseen.nunique()} {slot!r} labels of dev or test are not in train: "
-                f"{', '.join(first)} in {self.some(unseen.index)}"
+                f"{', '.join(first)} in {self.some(unseen.index)}; expected those of train alone"
             )
         return classes
 

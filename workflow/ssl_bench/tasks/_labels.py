@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ssl_bench.corpora.base import SPLITS
-from ssl_bench.errors import StudyError, suggest
+from ssl_bench.errors import StudyError, no_column
 from ssl_bench.tasks.base import Task
 
 COMPUTED = ("samples", "start", "crc32")
@@ -24,10 +24,12 @@ class LabelledTask(Task):
         self.where = f"task {config.kind!r} on corpus {config.corpus!r}"
         if not table["id"].is_unique:
             twice = table["id"][table["id"].duplicated()].iloc[0]
-            raise self.error(f"utterance {twice!r} occurs more than once")
+            raise self.error(f"utterance {twice!r} occurs more than once, expected once")
         for split in SPLITS:
             if not (table["split"] == split).any():
-                raise self.error(f"the corpus has no utterances in its {split!r} split")
+                raise self.error(
+                    f"the corpus has no utterances in its {split!r} split, expected some"
+                )
         self.rows = table.set_index("id", drop=False)
         self.targets: dict[str, Tensor] = {}
 
@@ -39,13 +41,13 @@ class LabelledTask(Task):
         """Return a column's labels by utterance id; none missing, none empty."""
         if column not in self.rows.columns:
             known = self.rows.columns.difference([*COMPUTED, "id", "split", "duration"])
-            raise self.error(f"the corpus has no column {column!r}; {suggest(column, known)}")
+            raise self.error(f"the corpus has {no_column(column, known, [column])}")
         labels = self.rows[column]
         empty = labels.isna() | (labels.astype(str).str.strip() == "")
         if empty.any():
             raise self.error(
                 f"{int(empty.sum())} of {len(labels)} utterances have no {column!r}: "
-                + self.some(labels.index[empty])
+                f"{self.some(labels.index[empty])}; expected one for each"
             )
         return labels.astype(str).str.strip()
 

@@ -68,7 +68,7 @@ class MLSuperbTask(CharacterTask):
         if len(unseen):
             raise self.error(
                 f"{unseen.nunique()} {column!r} labels of dev or test are not in train: "
-                f"{unseen.iloc[0]!r} in {self.some(unseen.index)}"
+                f"{unseen.iloc[0]!r} in {self.some(unseen.index)}; expected those of train alone"
             )
         return tokens
 

@@ -62,7 +62,7 @@ def read_trials(path: Path, rows: pd.DataFrame) -> pd.DataFrame:
             utterances of different splits, or contradicts the speakers.
     """
     if not path.is_file():
-        raise StudyError(f"no trials_file {str(path)!r}")
+        raise StudyError(f"no trials_file {str(path)!r}; expected a file of trials")
     trials = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         where, fields = f"{path}:{number}", line.split()
@@ -73,12 +73,19 @@ def read_trials(path: Path, rows: pd.DataFrame) -> pd.DataFrame:
         label, a, b = int(fields[0]), fields[1], fields[2]
         for name in (a, b):
             if name not in rows.index:
-                raise StudyError(f"{where}: the corpus has no utterance {name!r}")
+                raise StudyError(
+                    f"{where}: the corpus has no utterance {name!r}, expected one of its ids"
+                )
         split, other = rows.at[a, "split"], rows.at[b, "split"]
         if split != other:
-            raise StudyError(f"{where}: {a!r} is in {split!r}, but {b!r} in {other!r}")
+            raise StudyError(
+                f"{where}: {a!r} is in {split!r}, but {b!r} in {other!r}, expected both in one"
+            )
         if (rows.at[a, "speaker"] == rows.at[b, "speaker"]) != bool(label):
-            raise StudyError(f"{where}: label {label} contradicts the speakers of {a!r} and {b!r}")
+            raise StudyError(
+                f"{where}: label {label} contradicts the speakers of {a!r} and {b!r}, "
+                f"expected {1 - label}"
+            )
         trials.append((a, b, label, split))
     return pd.DataFrame(trials, columns=["a", "b", "label", "split"])
 

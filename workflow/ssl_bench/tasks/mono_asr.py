@@ -56,8 +56,8 @@ class Task(MLSuperbTask):
         minutes = train["duration"].iloc[order].cumsum() / 60
         if minutes.iloc[-1] < self.config.train_minutes:
             raise self.error(
-                f"train_minutes is {self.config.train_minutes:g}, but the train split has only "
-                f"{minutes.iloc[-1]:.2f}"
+                f"train_minutes is {self.config.train_minutes:g}, expected at most "
+                f"{minutes.iloc[-1]:.2f}, which is all of the train split"
             )
         enough = int((minutes < self.config.train_minutes).sum()) + 1
         unused = minutes.index[enough:]

@@ -32,7 +32,9 @@ class Task(MLSuperbTask):
     def transcripts(self) -> pd.Series:
         self.tokens = self.language_tokens(self.config.column)
         if self.tokens.nunique() < 2:
-            raise self.error(f"the corpus has one language only, {self.tokens.iloc[0]!r}")
+            raise self.error(
+                f"the corpus has one language only, {self.tokens.iloc[0]!r}; expected several"
+            )
         return self.tokens.map(lambda token: [token])
 
     def score(self, split: str, ids: list[str], predictions: list[Any]) -> pd.DataFrame:

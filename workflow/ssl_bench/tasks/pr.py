@@ -59,7 +59,7 @@ class Task(SequenceTask):
             source = self.config.vocabulary_file
             path = Path(source)
             if not path.is_file():
-                raise self.error(f"no vocabulary_file {source!r}")
+                raise self.error(f"no vocabulary_file {source!r}; expected a list of phones")
             phones = set(path.read_text(encoding="utf-8").split())
         used = self.phones.explode()
         unknown = used[~used.isin(phones)]
@@ -72,7 +72,7 @@ class Task(SequenceTask):
             raise self.error(
                 f"{len(first)} phones of column {self.config.column!r} are not in {source}: "
                 f"{', '.join(shown)}{', …' if len(first) > len(shown) else ''}; "
-                "drop these utterances or list all phones in a vocabulary_file"
+                "expected all to be: drop these utterances or list all phones in a vocabulary_file"
             )
         return sorted(phones)
 

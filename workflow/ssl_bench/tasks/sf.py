@@ -59,7 +59,7 @@ class Task(SequenceTask):
         if len(unseen):
             raise self.error(
                 f"{unseen.nunique()} {config.slots!r} labels of dev or test are not in train: "
-                f"{unseen.iloc[0]!r} in {self.some(unseen.index)}"
+                f"{unseen.iloc[0]!r} in {self.some(unseen.index)}; expected those of train alone"
             )
         marks = [mark for name in sorted(names) for mark in (f"B-{name}", f"E-{name}")]
         known = {*CHARACTERS, *marks}

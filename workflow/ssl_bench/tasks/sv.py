@@ -69,12 +69,15 @@ class Task(LabelledTask):
         train = self.labels_by_id[splits == "train"]
         self.train_speakers = sorted(train.unique())
         if len(self.train_speakers) < 2:
-            raise self.error(f"the train split has one speaker only, {self.train_speakers[0]!r}")
+            raise self.error(
+                f"the train split has one speaker only, {self.train_speakers[0]!r}; "
+                "expected several"
+            )
         seen = self.labels_by_id[(splits != "train") & self.labels_by_id.isin(self.train_speakers)]
         if len(seen):
             raise self.error(
-                f"speakers of dev and test must not be in train, but {seen.nunique()} are: "
-                f"{seen.iloc[0]!r} in {self.some(seen.index)}"
+                f"expected other speakers in dev and test than in train, found {seen.nunique()} of "
+                f"train: {seen.iloc[0]!r} in {self.some(seen.index)}"
             )
         index = {speaker: i for i, speaker in enumerate(self.train_speakers)}
         self.targets = {name: torch.tensor([index[who]]) for name, who in train.items()}

@@ -27,7 +27,8 @@ def unfit(
     """
     sorts = (("missing", missing), ("unexpected", extra), ("of another shape", misshapen))
     found = [f"{len(keys)} {sort} ({_first(keys)})" for sort, keys in sorts if keys]
-    return StudyError(f"upstream: the weights of {where} do not fit its model: {', '.join(found)}")
+    told = f"expected the keys that its configuration makes, found {', '.join(found)}"
+    return StudyError(f"upstream: the weights of {where} do not fit its model: {told}")
 
 
 def unfit_by_message(where: str, message: str) -> StudyError | None:

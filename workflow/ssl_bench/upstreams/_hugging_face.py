@@ -64,8 +64,8 @@ def read_architecture(config: HuggingFaceConfig, families: Collection[str]) -> A
         architecture = AutoConfig.from_pretrained(config.model, **config.source)
     except (OSError, ValueError) as error:
         raise StudyError(
-            f"upstream: model {config.model!r} is neither a local Hugging Face folder nor on the "
-            f"hub ({str(error).splitlines()[0]})"
+            f"upstream: model {config.model!r}: expected a local Hugging Face folder or a name on "
+            f"the hub, found: {str(error).splitlines()[0]}"
         ) from error
     if architecture.model_type not in families:
         raise StudyError(
@@ -115,7 +115,8 @@ def read_model(
     except (OSError, ValueError, RuntimeError, pickle.UnpicklingError, SafetensorError) as error:
         reason = more_than_weights(str(error)) or str(error).splitlines()[0]
         raise StudyError(
-            f"upstream: model {config.model!r} has no readable weights ({reason})"
+            f"upstream: model {config.model!r} has no readable weights: expected a "
+            f"{architecture.model_type!r} in safetensors or as a state dict, found: {reason}"
         ) from error
     finally:
         logging.set_verbosity(verbosity)

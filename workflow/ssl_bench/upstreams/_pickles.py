@@ -63,11 +63,12 @@ def reading(where: str, trusted: bool) -> Iterator[list[Path]]:
         named = re.search(r"GLOBAL (\S+)", str(error))
         if named is None:
             raise StudyError(
-                f"upstream: the checkpoint of {where} is not one of torch's"
+                f"upstream: the checkpoint of {where}: expected torch's format, found another"
             ) from error
         raise StudyError(
-            f"upstream: the checkpoint of {where} holds more than weights ({named[1]}): reading it "
-            "could run any code. If you trust the file, set trust_checkpoint: true"
+            f"upstream: the checkpoint of {where} holds more than weights ({named[1]}), expected "
+            "weights alone: reading it could run any code. If you trust the file, set "
+            "trust_checkpoint: true"
         ) from error
     except OSError as error:
         raise StudyError(

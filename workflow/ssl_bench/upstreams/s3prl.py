@@ -190,7 +190,10 @@ def load(config: Config) -> S3PRLUpstream:
             "names ending in _local or _custom take one"
         )
     if config.name.endswith("_local") and not Path(config.path or "").exists():
-        raise StudyError(f"upstream: path {config.path!r} of s3prl's {config.name!r} is not there")
+        raise StudyError(
+            f"upstream: path {config.path!r} of s3prl's {config.name!r} is not there; expected a "
+            "checkpoint"
+        )
     keys = {"ckpt": config.path} if wants else {}
     where = f"s3prl's {config.name!r}" + (f" ({config.path})" if config.path else "")
     with reading(where, trusted=config.trust_checkpoint) as files:
