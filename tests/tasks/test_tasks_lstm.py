@@ -125,7 +125,8 @@ def test_under_autocast_it_is_as_near_as_cudnns(hidden: int, dtype: torch.dtype)
     rnn.cuda()
     with torch.autocast("cuda", dtype):
         found, theirs = (results(run, rnn, x, counts) for run in (fused, two_ways))
-    assert found[0].dtype == theirs[0].dtype == dtype
+    # Whatever the type of autocast, cuDNN's LSTM computes in fp16.
+    assert (found[0].dtype, theirs[0].dtype) == (dtype, torch.float16)
     tolerance = 0.015 if dtype == torch.bfloat16 else 0.002
     for mine, cudnns, exact in zip(found, theirs, expected, strict=True):
         assert (mine.float().cpu() - exact).norm() < tolerance * exact.norm()

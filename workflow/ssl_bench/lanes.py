@@ -4,14 +4,18 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
-Result = TypeVar("Result")
+Result = TypeVar("Result", Tensor, tuple[Tensor, ...], None)
 
 
 def side_by_side(
     lanes: Sequence[torch.cuda.Stream], work: Sequence[Callable[[], Result]]
 ) -> list[Result]:
     """Do each work on a lane, in turn, and return their results in order.
+
+    The current stream may read the results at once. Their memory is not given to other work of
+    their lane before it has.
 
     Args:
         lanes: the first is the current stream, which waits for all others in the end.
@@ -21,10 +25,15 @@ def side_by_side(
     before = first.record_event()
     for lane in others:
         lane.wait_event(before)
-    results = []
+    results: list[Result] = []
     for number, one in enumerate(work):
         with torch.cuda.stream(lanes[number % len(lanes)]):
             results.append(one())
     for lane in others:
         first.wait_stream(lane)
+    # Lanes are few, and what another group does on one of them is not in line with this stream.
+    for result in results:
+        tensors: tuple[Tensor, ...] = (result,) if isinstance(result, Tensor) else result or ()
+        for tensor in tensors:
+            tensor.record_stream(first)
     return results
