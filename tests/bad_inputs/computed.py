@@ -189,9 +189,9 @@ CACHES = {
     ),
     "features that are cut off": Row(
         SWEEP,
-        cut(f"{FOLDER}/features.json"),
+        text(f"{FOLDER}/features.json", '{"layers": 4, "ke'),
         "features.json",
-        "found '\"' at line 1 column",
+        "found '\"ke' at line 1 column 15",
         "not JSON: expected the end of a string",
     ),
     "no sweep": Row(
@@ -266,9 +266,9 @@ TABLES_ = {
     ),
     "a cell that is cut off": Row(
         COLLECT,
-        cut(f"{CELL}/mean/metrics.json"),
+        text(f"{CELL}/mean/metrics.json", '{"runs": [{"study": "ti'),
         "mean/metrics.json",
-        "found '\"tiny' at line",
+        "found '\"ti' at line 1 column 21",
         "not JSON: expected the end of a string",
     ),
     "scores that are cut off": Row(

@@ -171,7 +171,7 @@ LISTS = {
     "a cell that is an object": listed(
         _json(FIRST, '{"path": {"a": 1}}'),
         "list.jsonl: line 2: 'path'",
-        "found {'a': 1}",
+        'found {"a": 1}',
         "expected text, a number or a list of symbols",
     ),
     "a key that is no column": listed(
