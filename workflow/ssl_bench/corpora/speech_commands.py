@@ -1,9 +1,9 @@
 """Speech Commands v0.01: twelve classes, as SUPERB's KS reads them.
 
 ``<root>/<word>/<speaker>_nohash_<n>.wav`` with ``<root>/_background_noise_/*.wav``, and the
-official test set apart, ``<test_root>/<class>/*.wav``. ``lhotse.recipes.speechcommands`` does not
-join the other words to ``_unknown_``, takes each file of noise whole as one utterance, and splits
-by ``validation_list.txt``, where s3prl hashes names, so the folders are read here.
+official test set apart, ``<test_root>/<class>/*.wav``. ``lhotse.recipes.speechcommands`` looks for
+both below one folder, splits by ``validation_list.txt``, where s3prl hashes names, and takes each
+file of noise whole as one utterance, so the folders are read here.
 """
 
 import hashlib
