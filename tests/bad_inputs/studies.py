@@ -58,9 +58,17 @@ ROWS = {
         {**UTTERANCES, "training__batches": "sorted", "training__neighbours": 5},
         "training: neighbours: expected a divisor of batch_utterances 8; found 5",
     ),
-    "neighbours of random batches": row(
-        {**UTTERANCES, "training__batches": "random", "training__neighbours": 4},
-        "training: neighbours: expected batches: sorted or sliding; found 'random'",
+    "neighbours of buckets": row(
+        {**UTTERANCES, "training__neighbours": 4},
+        "training: neighbours: expected batches: random, sorted or sliding; found 'buckets'",
+    ),
+    "last batch of another way": row(
+        {**UTTERANCES, "training__batches": "random", "training__last_batch": "shared"},
+        "training: last_batch: expected filled or smaller; found 'shared' with batches: 'random'",
+    ),
+    "half of a batch that is sorted": row(
+        {**UTTERANCES, "training__batches": "sorted", "training__halve_seconds": 9.0},
+        "training: halve_seconds: expected batches: sliding; found 'sorted'",
     ),
     "wrong type": row({"training__steps": "many"}, "training.steps", "integer", "found 'many'"),
     "a fraction of a step": row({"training__steps": 1.5}, "training.steps", "found 1.5"),

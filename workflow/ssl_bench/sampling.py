@@ -18,11 +18,14 @@ class Batch:
     """Rows of one step, (R, B), and the width in frames that fits them all.
 
     ``starts`` (R, B) is the first frame of each row's random crop, None where there are no crops.
+    ``weights`` (R, B) is each row's share in the loss, None where all are equal: a row of no weight
+    fills up a batch that is smaller than others of its shape.
     """
 
     rows: np.ndarray
     width: int
     starts: np.ndarray | None = None
+    weights: np.ndarray | None = None
 
 
 def training_batches(

@@ -127,10 +127,15 @@ class Targets:
         self._place = torch.full((self.rows.max() + 1,), -1)
         self._place[self.rows] = torch.arange(len(ids))
 
-    def losses(self, rows: np.ndarray) -> Losses:
-        """Return the loss of runs for what they say of the utterances of rows (R, B)."""
-        place = upload(self._place[torch.from_numpy(rows)].flatten(), self._padded.device)
-        return partial(_losses, self.task, self._padded[place], self._lengths[place])
+    def losses(self, rows: np.ndarray, weights: np.ndarray | None = None) -> Losses:
+        """Return the loss of runs for what they say of the utterances of rows (R, B).
+
+        ``weights`` (R, B) are the utterances' shares in it; None: all are equal.
+        """
+        home = self._padded.device
+        place = upload(self._place[torch.from_numpy(rows)].flatten(), home)
+        shares = None if weights is None else upload(torch.from_numpy(weights), home)
+        return partial(_losses, self.task, self._padded[place], self._lengths[place], shares)
 
 
 def learn(
@@ -146,14 +151,22 @@ def learn(
         rate: scales all learning rates.
     """
     alike: dict[Any, list[tuple[int, Tensor, Tensor, np.ndarray]]] = {}
+    shares: dict[int, np.ndarray] = {}
     found = step.forward([(states, lengths) for _, states, lengths in reads])
     for number, ((batch, *_), (outputs, counts)) in enumerate(zip(reads, found, strict=True)):
-        rows = np.broadcast_to(batch.rows, (len(outputs), batch.rows.shape[-1]))
+        every = len(outputs), batch.rows.shape[-1]
+        rows = np.broadcast_to(batch.rows, every)
+        if batch.weights is not None:  # of one group of runs or of all
+            shares[number] = np.broadcast_to(batch.weights, every)
         shape = outputs.shape[1:], counts.shape[1:]
         alike.setdefault(shape, []).append((number, outputs, counts, rows))
     gradients = [outputs for outputs, _ in found]
     for those in alike.values():  # a loss for all: CTC takes hardly longer for more utterances
-        losses = targets.losses(np.concatenate([rows for *_, rows in those]))
+        own_shares = [shares[number] for number, *_ in those if number in shares]
+        losses = targets.losses(
+            np.concatenate([rows for *_, rows in those]),
+            np.concatenate(own_shares) if own_shares else None,
+        )
         outputs = _joined([own for _, own, *_ in those])
         counts = _joined([own for _, _, own, _ in those])
         each, gradient = differentiate(losses, outputs, counts)
@@ -194,8 +207,10 @@ class Course:
     def own(self, batch: Batch) -> Batch:
         """Choose from the rows (S, B) of all seeds those of the runs, (R, B), or (B,) for all."""
         which: int | np.ndarray = int(self._seed[0]) if self._shared else self._seed
-        starts = None if batch.starts is None else batch.starts[which]
-        return Batch(batch.rows[which], batch.width, starts)
+        starts, weights = (
+            None if part is None else part[which] for part in (batch.starts, batch.weights)
+        )
+        return Batch(batch.rows[which], batch.width, starts, weights)
 
     def offer(
         self, value: np.ndarray, losses: np.ndarray | None, task: Task, step: int
@@ -267,16 +282,21 @@ def _batches(
         order = lengths
         if training.batches == "sliding":
             order = np.array([len(task.target(name)) for name in ids])
+        groups = groups_of(training.batches, order, training.beside, training.last_batch)
+        if training.halve_seconds is not None:
+            seconds = np.array([task.seconds(name) for name in ids])
+            groups = groups.halved(seconds > training.halve_seconds)
         return grouped_batches(
             rows,
             lengths,
-            groups_of(training.batches, order, training.beside),
+            groups,
             training.groups,
             training.buckets,
             training.steps,
             seeds,
             crop=crop,
             weights=weights,
+            cut=training.cut,
         )
     return training_batches(
         rows,
@@ -324,11 +344,17 @@ def _at(history: list[dict], steps: np.ndarray, runs: int) -> np.ndarray:
 
 
 def _losses(
-    task: Task, targets: Tensor, target_lengths: Tensor, outputs: Tensor, lengths: Tensor
+    task: Task,
+    targets: Tensor,
+    target_lengths: Tensor,
+    shares: Tensor | None,
+    outputs: Tensor,
+    lengths: Tensor,
 ) -> Tensor:
     """Mean loss of every run (R,), from outputs (R, B, …) and the targets of all R · B examples."""
     each = task.loss(outputs.flatten(0, 1), lengths.flatten(), targets, target_lengths)
-    return each.view(len(outputs), -1).mean(1)
+    each = each.view(len(outputs), -1)
+    return each.mean(1) if shares is None else (each * shares).sum(1)
 
 
 def padded(targets: list[Tensor], device: torch.device) -> tuple[Tensor, Tensor]:

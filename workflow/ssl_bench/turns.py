@@ -11,7 +11,7 @@ from ssl_bench.runs import Run
 STACKED = 72
 """Most runs of one interface that are stacked, and of several that read states that are held."""
 WORKING = 2.5
-"""Bytes that a run takes for a byte of its batch's states, for each bucket, whose steps are
+"""Bytes that a run takes for a byte of its batch's states, for each shape, whose steps are
 recorded."""
 
 
@@ -43,7 +43,7 @@ def at_once(features: Features, training: Training) -> int | None:
     if not held or isinstance(features, Waveforms):
         return 1
     room = (1 - SHARE) * gpu_memory()
-    each = WORKING * training.buckets * _batch_bytes(features, training)
+    each = WORKING * training.shapes * _batch_bytes(features, training)
     return max(1, min(STACKED, int(room / each)))
 
 
