@@ -258,6 +258,20 @@ def test_speech_commands_serves_keywords(written, staged):
     assert set(bed["keyword"]) == {"_unknown_"}
 
 
+def test_speech_commands_noise_may_be_whole_for_crops_of_a_second(written, staged):
+    keys = {**commands(written / "speech_commands"), "silence": "files"}
+    crops = {"crop_seconds": 1, "crop": "waveform"}
+    prepared, _ = staged(keys, kind="ks", training=crops)
+    frame = prepared.table
+    silence = frame[frame["keyword"] == "_silence_"]
+    assert silence.groupby("split")["samples"].agg(list).to_dict() == {
+        "train": [96_000],
+        "dev": [16_000],
+        "test": [16_000],
+    }
+    assert set(frame["samples"][frame["keyword"] != "_silence_"]) == {16_000}
+
+
 def test_speech_commands_hash_decides_and_a_tenth_is_left_out():
     # Made with s3prl's split_dataset on these names.
     expected = {

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ssl_bench.neighbours import Groups, grouped_batches, groups_of
-from ssl_bench.sampling import Batch
+from ssl_bench.sampling import Batch, Crops
 from ssl_bench.tasks._published import LONG
 
 
@@ -104,3 +104,27 @@ def test_ml_superb_has_espnets_batches_of_8_or_more(count) -> None:
     slices = [keys[i * count // number : (i + 1) * count // number] for i in range(number)]
     expected = Counter(tuple(sorted(part)) for part in slices)
     assert of_a_pass(groups_of("sorted", lengths, 8, "shared"), lengths) == expected
+
+
+def test_crops_are_cut_as_s3prl_cuts_waveforms(superb, monkeypatch) -> None:
+    """By its data set of SID: 128,000 samples from anywhere, both ends included; the rest whole."""
+    module = superb("downstream.voxceleb1.dataset")
+    lengths = {"long": 128_003, "equal": 128_000, "short": 90_000}
+    monkeypatch.setattr(
+        module.torchaudio, "load", lambda path: (torch.arange(lengths[path])[None], 16_000)
+    )
+    theirs = module.SpeakerClassifiDataset.__new__(module.SpeakerClassifiDataset)
+    theirs.dataset, theirs.label, theirs.max_timestep = list(lengths), [0] * 3, 128_000
+    samples = np.array([*lengths.values()])
+    spare = np.maximum(samples - 128_000, 0)
+    crops = Crops([0], 1)
+    for place, name in enumerate(lengths):
+        waves = [read(theirs, place) for _ in range(200)]
+        expected = {(int(wave[0]), len(wave)) for wave in waves}
+        firsts = [int(crops.draw({0: spare})[0][place]) for _ in range(200)]
+        found = {(first, min(128_000, samples[place] - first)) for first in firsts}
+        assert found == expected, name
+
+
+def read(dataset, place: int):
+    return dataset[place][0]

@@ -57,6 +57,7 @@ def grouped_batches(
     seeds: list[int],
     *,
     crop: int | None = None,
+    spare: np.ndarray | None = None,
     weights: np.ndarray | None = None,
     cut: int | None = None,
 ) -> Iterator[Batch]:
@@ -71,6 +72,7 @@ def grouped_batches(
         steps: how many batches to yield.
         seeds: (R,) seed of each run's order; equal seeds give equal batches.
         crop: most frames of an utterance; a longer one is cut to them, anywhere.
+        spare: (N,) the last place where a crop may begin; None: where ``crop`` frames are left.
         weights: (G,) how likely each group is drawn, with replacement; without them every group is
             drawn once a pass.
         cut: joins so many groups of one utterance to one, of which a batch has ``each``; what is
@@ -88,12 +90,14 @@ def grouped_batches(
     for seed in distinct:
         rng = np.random.default_rng((seed, 0))
         orders[seed] = _Cut(len(groups), cut, rng) if cut else _Whole(groups, weights, rng)
-    crops = None if crop is None else Crops(crop, distinct, 1)
+    crops = None if crop is None else Crops(distinct, 1)
+    if crop is not None and spare is None:
+        spare = np.maximum(frames - crop, 0)
     for _ in range(steps):
         drawn = {seed: order.take(each) for seed, order in orders.items()}
         starts = None
-        if crops is not None:
-            first = crops.draw({s: frames[places].ravel() for s, (places, _) in drawn.items()})
+        if crops is not None and spare is not None:
+            first = crops.draw({s: spare[places].ravel() for s, (places, _) in drawn.items()})
             starts = {seed: own.reshape(each, room) for seed, own in first.items()}
         sizes = {seed: counts for seed, (_, counts) in drawn.items()}
         fits = max(int(counts.max()) for counts in sizes.values()) <= usual

@@ -35,7 +35,8 @@ class Training(Strict):
     of a ``sliding`` group whose first utterance lasts more than ``halve_seconds`` the first half
     alone is trained on.
 
-    ``crop_seconds`` trains on a random part of this length of every longer utterance;
+    ``crop_seconds`` trains on a random part of this length of every longer utterance, which
+    ``crop`` cuts from its states or, before it is encoded, from its waveform;
     ``min_seconds`` leaves out training utterances that are no longer; ``balance`` draws utterances
     so that all classes are equally likely, in training and on dev. ``precision`` is that of forward
     passes on a GPU, by autocast; a CPU computes in fp32. ``order: shared`` gives all seeds the
@@ -54,6 +55,7 @@ class Training(Strict):
     halve_seconds: float | None = Field(None, gt=0)
     buckets: int = Field(4, ge=1)
     crop_seconds: float | None = Field(None, gt=0)
+    crop: Literal["states", "waveform"] = "states"
     min_seconds: float | None = Field(None, ge=0)
     balance: bool = False
     optimizer: Literal["adam", "adamw"] = "adam"
@@ -124,6 +126,11 @@ class Training(Strict):
         return (self.batch_utterances or 1) // self.beside
 
     @property
+    def encodes(self) -> bool:
+        """Whether crops are encoded when they are read."""
+        return self.crop == "waveform" and self.crop_seconds is not None
+
+    @property
     def shapes(self) -> int:
         """How many shapes a batch may have at most: widths, for each number of utterances."""
         return self.buckets * (2 if self.last_batch in ("halves", "shared") else 1)
@@ -140,6 +147,8 @@ class Training(Strict):
         of then keep their fingerprints.
         """
         keys = self.model_dump(exclude={"recipe"})
+        if not self.encodes:
+            del keys["crop"]
         return {k: v for k, v in keys.items() if k not in _LATER or v != _LATER[k]}
 
 
@@ -159,6 +168,7 @@ _LATER: dict[str, Any] = {
     "last_batch": "filled",
     "halve_seconds": None,
     "crop_seconds": None,
+    "crop": "states",
     "min_seconds": None,
     "balance": False,
     "precision": "bf16",

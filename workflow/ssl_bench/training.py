@@ -42,6 +42,7 @@ def train(
     training: Training,
     label: str,
     keeper: Keeper | None = None,
+    heard: Features | None = None,
 ) -> list[Trained]:
     """Train groups of stacked runs and leave them at the weights that ``training`` selects.
 
@@ -56,6 +57,7 @@ def train(
         training: steps, batch size, schedule, selection.
         label: names the work in progress lines.
         keeper: writes checkpoints, and sets the training back to one that is there; None: nobody.
+        heard: what batches to train on are read from; None: ``features``, as dev is.
 
     Returns:
         For each group, per run the dev value of the selected weights (NaN if the run diverged,
@@ -65,7 +67,8 @@ def train(
     seeds = [0] if training.order == "shared" else _seeds(groups)
     courses = [Course(runs, training, seeds) for runs in groups]
     taken = make_step(*groups)
-    batches = _batches(seeds, task, features, targets.rows, training)
+    heard = heard or features
+    batches = _batches(seeds, task, heard, targets.rows, training)
     drawn = _drawn_dev(task) if training.balance else None
     score = partial(
         evaluate, groups, task, features, rows, "dev", training.scored_seconds, drawn=drawn
@@ -79,7 +82,7 @@ def train(
     }
     done = 0 if keeper is None else keeper.resume(changing, history)
     left = track(islice(batches, done, None), label, total=training.steps - done)
-    steps = enumerate(readings(features, left, courses), start=done + 1)
+    steps = enumerate(readings(heard, left, courses), start=done + 1)
     last_mark = max((row["step"] for row in history), default=0)
     for step, reads in steps if keeper is None else keeper.watch(steps):
         learn(taken, courses, reads, targets, _rate(training, step))
@@ -277,7 +280,10 @@ def _batches(
         return None if seconds is None else max(1, int(seconds / features.seconds_per_frame))
 
     ids, lengths, crop = task.ids("train"), features.frames[rows], frames(training.crop_seconds)
-    weights = _weights(task, ids) if training.balance else None
+    weights, spare = _weights(task, ids) if training.balance else None, None
+    if features.cropped is not None:
+        crop = features.cropped.frames
+        spare = np.maximum(features.cropped.lengths[rows] - features.cropped.samples, 0)
     if training.batches != "buckets":
         order = lengths
         if training.batches == "sliding":
@@ -295,6 +301,7 @@ def _batches(
             training.steps,
             seeds,
             crop=crop,
+            spare=spare,
             weights=weights,
             cut=training.cut,
         )
@@ -307,6 +314,7 @@ def _batches(
         seeds,
         utterances=training.batch_utterances,
         crop=crop,
+        spare=spare,
         weights=weights,
     )
 

@@ -15,6 +15,7 @@ RECIPE = superb(
     neighbours=8,
     last_batch="smaller",
     crop_seconds=8.0,
+    crop="waveform",
 )
 
 

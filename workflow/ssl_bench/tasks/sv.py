@@ -31,6 +31,7 @@ RECIPE = superb(
     neighbours=10,
     last_batch="smaller",
     crop_seconds=8.0,
+    crop="waveform",
     min_seconds=2.0,
     optimizer="adamw",
     weight_decay=0.01,
