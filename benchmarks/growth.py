@@ -37,7 +37,7 @@ from random_hubert import SHAPES, TINY
 from training import finish, maker, published, seconds_per_step, stream
 
 from ssl_bench.encoding import frames_of
-from ssl_bench.features import _fill
+from ssl_bench.features import fill
 from ssl_bench.runs import Run
 from ssl_bench.steps import make_step
 from ssl_bench.tasks import pr
@@ -152,15 +152,15 @@ def encode(encoder: TransformersUpstream, seconds: int, device: torch.device) ->
     data: Any = SimpleNamespace(table=listed, waveform=lambda row: noise)
     frames = frames_of(encoder, data)
     rows = np.arange(count)
-    fill = partial(_fill, encoder, data, rows, frames, device, True, torch.bfloat16, quiet=True)
+    filled = partial(fill, encoder, data, rows, frames, device, True, torch.bfloat16, quiet=True)
     times = []
     for _ in range(REPEATS):
         finish(device)
         began = time.perf_counter()
-        fill()
+        filled()
         finish(device)
         times.append(time.perf_counter() - began)
-    return statistics.median(times), peak_of(fill, device)
+    return statistics.median(times), peak_of(filled, device)
 
 
 def row(

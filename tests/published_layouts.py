@@ -35,9 +35,15 @@ WORDS = {
 """Words and their ARPAbet phones."""
 SENTENCES = {
     "cmn": ("你好，世界。", "我们回家", "今天天气很好！"),
-    "jpn": ("こんにちは、世界。", "家に帰ります", "今日は良い天気です。"),
+    # In kana, which is what espeak reads; of other characters it says that they are Chinese.
+    "jpn": ("こんにちは、せかい。", "うちに かえります", "きょうは いい てんきです。"),
     "rus": ("Привет, мир!", "мы идём домой", "сегодня тепло"),
 }
+ESPEAK = {
+    **{"fra": "fr", "deu": "de", "rus": "ru", "cmn": "cmn", "swe": "sv", "nld": "nl"},
+    **{"jpn": "ja", "swa": "sw", "dan": "da", "tsn": "tn"},
+}
+"""espeak's voices of languages, by their ISO 639-3 names."""
 LATIN = ("Hello, the light is on!", "my brother's ship", "no one saw it go", "we are at home.")
 LANGUAGES = {
     "ALFFA": ("swa",),
@@ -94,8 +100,7 @@ def espeak(text: str, speaker: int, language: str = "eng") -> np.ndarray:
     from ssl_bench.speech.espeak import synthesizer
     from ssl_bench.speech.recipe import speaker_voice
 
-    names = {"fra": "fr", "deu": "de", "rus": "ru", "cmn": "cmn", "swe": "sv", "nld": "nl"}
-    voice = speaker_voice(0, speaker, names.get(language, "en-us"))
+    voice = speaker_voice(0, speaker, ESPEAK.get(language, "en-us"))
     return synthesizer().speak(text, voice).samples
 
 

@@ -116,11 +116,23 @@ ROWS = {
         "found 5",
         "expected a divisor of batch_utterances 8",
     ),
-    "neighbours of random batches": row(
-        {**UTTERANCES, "training__batches": "random", "training__neighbours": 4},
+    "neighbours of buckets": row(
+        {**UTTERANCES, "training__neighbours": 4},
         "tasks.ks: training: neighbours",
-        "found 'random'",
-        "expected batches: sorted or sliding",
+        "found 'buckets'",
+        "expected batches: random, sorted or sliding",
+    ),
+    "last batch of another way": row(
+        {**UTTERANCES, "training__batches": "random", "training__last_batch": "shared"},
+        "tasks.ks: training: last_batch",
+        "found 'shared' with batches: 'random'",
+        "expected filled or smaller",
+    ),
+    "half of a batch that is sorted": row(
+        {**UTTERANCES, "training__batches": "sorted", "training__halve_seconds": 9.0},
+        "tasks.ks: training: halve_seconds",
+        "found 'sorted'",
+        "expected batches: sliding",
     ),
     "wrong type": row(
         {"training__steps": "many"}, "training.steps", "found 'many'", "expected an integer"

@@ -189,6 +189,37 @@ def test_an_unknown_track_names_the_nearest(load, root):
         load(**keys(root, "eng4"))
 
 
+# ---- Mandarin and Japanese by characters, as make paper-smoke trains them
+
+
+@pytest.mark.parametrize(
+    ("track", "characters"), [("cmn", "你好世界我们回家"), ("jpn", "こんにちはせかうります")]
+)
+def test_characters_of_other_scripts_are_symbols(written, staged, track, characters):
+    corpus = keys(written / "ml_superb", track, phones=False)
+    prepared, task = staged(corpus, kind="mono_asr", column="text", metric="cer")
+    assert set(characters) <= set(task.symbols)
+    name = task.ids("train")[0]
+    text = prepared.table.set_index("id").at[name, "text"]
+    spelt = [task.symbols[place] for place in task.target(name)]
+    assert "".join(spelt).replace("<space>", " ").replace("|", " ").strip().startswith(text[:2])
+
+
+def test_espeak_says_the_sentences_of_every_script(layouts):
+    """In Japanese it can read kana alone, and says of others that they are Chinese letters."""
+    from ssl_bench.speech.espeak import synthesizer
+    from ssl_bench.speech.recipe import speaker_voice
+
+    said = {}
+    for language, texts in layouts.SENTENCES.items():
+        voice = speaker_voice(0, 1, layouts.ESPEAK[language])
+        said[language] = [synthesizer().speak(text, voice).phones for text in texts]
+        assert all(layouts.espeak(text, 1, language).any() for text in texts)
+    assert said["jpn"][0][:6] == ("k", "o̞", "n", "n", "i", "tɕ")
+    assert said["cmn"][1][:2] == ("w", "o")
+    assert not any("z" in phones and "l" in phones for phones in said["jpn"])
+
+
 # ---- phones of Mandarin and Japanese
 
 

@@ -1,8 +1,12 @@
 """SUPERB's corpora but VoxCeleb1, in their published layouts: splits, labels, and their tasks."""
 
+import csv
 import json
+import re
 
+import pandas as pd
 import pytest
+import soundfile
 import torch
 
 from ssl_bench.corpora import iemocap, speech_commands
@@ -34,21 +38,51 @@ def test_librispeech_phones_are_the_first_pronunciation_without_silence(written,
     assert frame["speaker"].nunique() == 6
 
 
-def test_librispeech_is_what_lhotses_recipe_reads(written, load):
-    from lhotse.recipes import prepare_librispeech
-
+def test_librispeech_has_every_line_of_the_transcripts_by_name(written, load):
     parts = {"train": "train-clean-100", "dev": "dev-clean", "test": "test-clean"}
     root = written / "librispeech" / "LibriSpeech"
-    made = prepare_librispeech(root, dataset_parts=list(parts.values()))
-    frame = load(**libri(written / "librispeech", lexicons=[])).table()
+    loaded = load(**libri(written / "librispeech", lexicons=[]))
+    frame, cuts = loaded.table(), loaded.cuts()
     assert "phones" not in frame
+    assert set(frame["language"]) == {"en"}
     for split, part in parts.items():
-        theirs = {
-            s.id: (s.text, s.speaker, round(s.duration, 6)) for s in made[part]["supervisions"]
-        }
+        lines = [
+            line.split(maxsplit=1)
+            for transcript in (root / part).rglob("*.trans.txt")
+            for line in transcript.read_text().splitlines()
+        ]
         ours = frame[frame["split"] == split]
-        columns = zip(ours["text"], ours["speaker"], ours["duration"].round(6), strict=True)
-        assert dict(zip(ours.index, columns, strict=True)) == theirs
+        found = zip(ours["id"], ours["text"], strict=True)
+        assert list(found) == sorted((name, text) for name, text in lines)
+        assert [name.split("-")[0] for name in ours["id"]] == list(ours["speaker"])
+        for cut in cuts[split]:
+            sound = next(root.rglob(f"{cut.id}.flac"))
+            assert cut.recording.sources[0].source == str(sound)
+            assert cut.num_samples == soundfile.info(sound).frames
+            assert cut.supervisions[0].alignment is None
+
+
+def test_librispeech_tells_what_lhotses_recipe_passes_over(copied, load):
+    root = copied("librispeech")
+    transcript = next((root / "LibriSpeech" / "dev-clean").rglob("*.trans.txt"))
+    text = transcript.read_text()
+    transcript.write_text("\ufeff" + text)  # which the recipe takes for a part of the name
+    line = load(**libri(root)).error()
+    assert line.endswith(f"1 utterances are passed over by lhotse: {text.split()[0]}")
+    transcript.write_text(text + "\n")
+    number = len(text.splitlines()) + 1
+    expected = f"{transcript}:{number}: expected '<utterance> <text>': ''"
+    with pytest.raises(StudyError, match=re.escape(expected)):
+        load(**libri(root)).missing()
+
+
+def test_librispeech_reads_no_alignments(copied, load):
+    """Which lie beside the transcripts, where somebody has fetched them."""
+    root = copied("librispeech")
+    transcript = next((root / "LibriSpeech" / "dev-clean").rglob("*.trans.txt"))
+    beside = transcript.with_name(transcript.name.replace("trans", "alignment"))
+    beside.write_text("not in order\n")
+    assert len(load(**libri(root)).table()) == 20
 
 
 def test_librispeech_serves_phone_and_speech_recognition(written, staged, repository):
@@ -167,6 +201,38 @@ def test_fluent_speech_commands_serves_intents(written, staged):
     assert row["speaker"] == "speakertrain0"
 
 
+def test_fluent_speech_commands_has_every_row_of_the_lists_in_order(written, load):
+    root = written / "fluent_speech_commands"
+    loaded = load(kind="fluent_speech_commands", root=root)
+    frame, cuts = loaded.table(), loaded.cuts()
+    names = {"train": "train", "dev": "valid", "test": "test"}
+    for split, name in names.items():
+        with (root / "data" / f"{name}_data.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        ours = frame[frame["split"] == split]
+        assert list(ours["id"]) == [row["path"].removesuffix(".wav") for row in rows]
+        columns = {"speaker": "speakerId", "text": "transcription"}
+        for label in ("speaker", "text", "action", "object", "location"):
+            assert list(ours[label]) == [row[columns.get(label, label)] for row in rows]
+        sources = [cut.recording.sources[0].source for cut in cuts[split]]
+        assert sources == [str(root / row["path"]) for row in rows]
+
+
+def test_fluent_speech_commands_cells_are_stripped_and_may_lack_text(copied, load):
+    root = copied("fluent_speech_commands")
+    file = root / "data" / "test_data.csv"
+    with file.open() as source:
+        rows = list(csv.reader(source))
+    rows[1][3:5] = ["", " activate "]
+    rows[2][3] = " Turn it off "
+    with file.open("w", newline="") as sink:
+        csv.writer(sink).writerows(rows)
+    frame = load(kind="fluent_speech_commands", root=root).table()
+    first, second = frame[frame["split"] == "test"].iloc[:2].itertuples()
+    assert pd.isna(first.text)
+    assert (first.action, second.text) == ("activate", "Turn it off")
+
+
 def test_fluent_speech_commands_lists_are_checked(copied, load):
     root = copied("fluent_speech_commands")
     file = root / "data" / "valid_data.csv"
@@ -194,6 +260,20 @@ def test_speech_commands_serves_keywords(written, staged):
     assert set(bed["keyword"]) == {"_unknown_"}
 
 
+def test_speech_commands_noise_may_be_whole_for_crops_of_a_second(written, staged):
+    keys = {**commands(written / "speech_commands"), "silence": "files"}
+    crops = {"crop_seconds": 1, "crop": "waveform"}
+    prepared, _ = staged(keys, kind="ks", training=crops)
+    frame = prepared.table
+    silence = frame[frame["keyword"] == "_silence_"]
+    assert silence.groupby("split")["samples"].agg(list).to_dict() == {
+        "train": [96_000],
+        "dev": [16_000],
+        "test": [16_000],
+    }
+    assert set(frame["samples"][frame["keyword"] != "_silence_"]) == {16_000}
+
+
 def test_speech_commands_hash_decides_and_a_tenth_is_left_out():
     # Made with s3prl's split_dataset on these names.
     expected = {
@@ -215,6 +295,16 @@ def test_speech_commands_hash_decides_and_a_tenth_is_left_out():
     shares = [speech_commands.split_of(name) for name in names]
     assert abs(shares.count(None) / 4000 - 0.1) < 0.02
     assert abs(shares.count("dev") / 4000 - 0.1) < 0.02
+
+
+# ---- Recipes of lhotse's that cannot read these layouts
+
+
+def test_lhotse_knows_voxceleb1_as_one_tree_beside_a_table(written):
+    from lhotse.recipes import prepare_voxceleb
+
+    with pytest.raises(FileNotFoundError, match=r"vox1_meta\.csv"):
+        prepare_voxceleb(written / "voxceleb1")
 
 
 # ---- SNIPS

@@ -45,10 +45,10 @@ def trainings(monkeypatch) -> list[str]:
     seen: list[str] = []
     real = cells.train
 
-    def counted(groups, task, features, rows, training, label, keeper):
+    def counted(groups, task, features, rows, training, label, *rest):
         if label.startswith("train"):
             seen.append(label.split()[-1])
-        return real(groups, task, features, rows, training, label, keeper)
+        return real(groups, task, features, rows, training, label, *rest)
 
     monkeypatch.setattr(cells, "train", counted)
     return seen
@@ -260,11 +260,11 @@ def test_a_sweep_that_was_stopped_goes_on_with_the_interfaces_that_are_missing(
     target = study.pack_dir("ks", "mini", "all") / "sweep.csv"
     real, swept = cells.train, []
 
-    def stopped(groups, task, features, rows, training, label, keeper):
+    def stopped(groups, task, features, rows, training, label, *rest):
         if label.endswith("hconv"):
             raise KeyboardInterrupt
         swept.append(label)
-        return real(groups, task, features, rows, training, label, keeper)
+        return real(groups, task, features, rows, training, label, *rest)
 
     monkeypatch.setattr(cells, "train", stopped)
     with pytest.raises(KeyboardInterrupt):
@@ -272,9 +272,9 @@ def test_a_sweep_that_was_stopped_goes_on_with_the_interfaces_that_are_missing(
     assert swept == ["sweep ks mini weighted_sum"]
     assert not target.exists()
 
-    def counted(groups, task, features, rows, training, label, keeper):
+    def counted(groups, task, features, rows, training, label, *rest):
         swept.append(label)
-        return real(groups, task, features, rows, training, label, keeper)
+        return real(groups, task, features, rows, training, label, *rest)
 
     monkeypatch.setattr(cells, "train", counted)
     cells.sweep(study, "ks", "mini", "all")
@@ -331,10 +331,10 @@ def test_a_job_that_was_stopped_keeps_its_finished_cells(ready, monkeypatch, tra
     cells.sweep(study, "ks", "mini", "all")
     counted = cells.train
 
-    def stopped(groups, task, features, rows, training, label, keeper):
+    def stopped(groups, task, features, rows, training, label, *rest):
         if label.endswith("hconv"):
             raise KeyboardInterrupt
-        return counted(groups, task, features, rows, training, label, keeper)
+        return counted(groups, task, features, rows, training, label, *rest)
 
     monkeypatch.setattr(cells, "train", stopped)
     with pytest.raises(KeyboardInterrupt):

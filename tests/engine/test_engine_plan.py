@@ -243,6 +243,22 @@ def test_a_batch_of_utterances_is_as_long_as_they_are_on_average(repository, mon
     assert throughput.encoded_hours(plan, live) == pytest.approx(batches * seconds("pr") / 3600)
 
 
+def test_crops_of_waveforms_are_encoded_besides_what_is_kept(repository, monkeypatch):
+    monkeypatch.chdir(repository)
+    study = load("config/paper.yaml").model_copy(update={"name": "never-run", "cache": "disk"})
+
+    def hours(crop):
+        tasks = {**study.tasks, "sv": {**study.tasks["sv"], "training": {"crop": crop}}}
+        plan = work.make(study.model_copy(update={"tasks": tasks}))
+        of_sv = {s.corpus: s for s in plan.streams if s.upstream == "hubert_base"}["voxceleb"]
+        return of_sv.hours.total, throughput.encoded_hours(plan, of_sv)
+
+    total, kept = hours("states")
+    assert kept == total
+    batches = 3 * 200_000 + 20_000
+    assert hours("waveform")[1] == pytest.approx(total + batches * 50 * 8 / 3600)
+
+
 def test_cells_that_were_timed_nowhere_are_listed(repository, monkeypatch, capsys):
     monkeypatch.chdir(repository)
     plan = work.make(load("config/paper.yaml").model_copy(update={"name": "never-run"}))

@@ -71,6 +71,13 @@ def test_a_size_of_a_batch_unsays_how_it_is_made_up() -> None:
     assert (seconds.batches, seconds.neighbours) == ("buckets", None)
     other = settle(recipe, Training(batches="random"))
     assert (other.batches, other.neighbours, other.batch_utterances) == ("random", None, 32)
+    shared = Training(batch_utterances=32, batches="sorted", neighbours=8, last_batch="shared")
+    assert settle(shared, Training(batch_utterances=12)).last_batch == "shared"
+    assert settle(shared, Training(batch_seconds=9.0)).last_batch == "filled"
+    assert settle(shared, Training(batches="random")).last_batch == "filled"
+    long = Training(batch_utterances=32, batches="sliding", halve_seconds=9.0)
+    assert settle(long, Training(batch_seconds=9.0)).halve_seconds is None
+    assert list(settle(long, Training(batches="sorted")).conflicts()) == []
     own = settle(recipe, Training(batch_utterances=12, neighbours=4))
     assert (own.batches, own.neighbours) == ("sorted", 4)
 
@@ -159,6 +166,8 @@ def test_keys_that_came_later_are_no_part_of_a_cell_where_they_do_nothing() -> N
     later = [
         ("batches", "random"),
         ("neighbours", 8),
+        ("last_batch", "smaller"),
+        ("halve_seconds", 18.75),
         ("crop_seconds", 8.0),
         ("precision", "fp32"),
         ("average", 5),

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from ssl_bench import turns
+from ssl_bench.recipe import Training
 from ssl_bench.runs import Run
 
-TRAINING = SimpleNamespace(batch_seconds=96.0, batch_utterances=None, crop_seconds=None, buckets=4)
+TRAINING = Training(batch_seconds=96.0, buckets=4)
 
 
 def runs(**counts: int) -> dict[str, list[Run]]:
@@ -39,10 +40,11 @@ def test_a_gpu_that_holds_the_states_takes_as_many_runs_as_fit() -> None:
 
 
 def test_batches_of_utterances_count_by_the_longest() -> None:
-    training = SimpleNamespace(**{**vars(TRAINING), "batch_seconds": None, "batch_utterances": 9.6})
-    assert turns.at_once(features(), training) == 40  # 9.6 utterances of at most 10 s
-    training.crop_seconds = 5.0
-    assert turns.at_once(features(), training) == turns.STACKED
+    said = {"batch_utterances": 12, "buckets": 4}
+    assert turns.at_once(features(), Training(**said)) == 32  # 12 utterances of at most 10 s
+    assert turns.at_once(features(), Training(**said, crop_seconds=8.0)) == 40
+    uneven = {"batches": "sorted", "last_batch": "shared"}
+    assert turns.at_once(features(), Training(**said, **uneven)) == 16
 
 
 @pytest.mark.parametrize("place", [{"device": "cpu"}, {"host": object()}])
@@ -53,6 +55,12 @@ def test_on_a_cpu_or_from_a_disk_one_interface_at_a_time(place) -> None:
 
 def test_states_that_are_made_anew_serve_all() -> None:
     found = list(turns.turns(features(live=True), TRAINING, runs(a=100, b=100)))
+    assert [list(turn) for turn in found] == [["a", "b"]]
+
+
+def test_crops_that_are_encoded_serve_all() -> None:
+    training = Training(batch_utterances=12, crop_seconds=8.0, crop="waveform")
+    found = list(turns.turns(features(), training, runs(a=100, b=100)))
     assert [list(turn) for turn in found] == [["a", "b"]]
 
 

@@ -22,8 +22,15 @@ NEIGHBOURS = {
     "sf": ("sliding", None),
     "asr": ("sorted", None),
     **dict.fromkeys(("mono_asr", "multi_asr", "multi_lid"), ("sorted", 8)),
+    **{"sid": ("random", 8), "sv": ("random", 10), "er": ("random", 4)},
 }
-"""Kinds whose batches are not random by default: of which neighbours they are, and how many."""
+"""Kinds whose batches are of several groups, or not random: how they are made, and of how many."""
+LAST = {
+    **dict.fromkeys(("pr", "sf", "ks", "lid"), "filled"),
+    **dict.fromkeys(("mono_asr", "multi_asr", "multi_lid"), "shared"),
+    "asr": "halves",
+}
+"""What becomes of what is left of a pass, where it is no smaller batch."""
 SEEDS, ROWS = 2, 24
 CONTROL = "weighted_sum_mlp"
 
@@ -188,6 +195,10 @@ def test_what_the_table_calls_the_default_is_the_default():
     for kind, training in of_kind.items():
         expected = NEIGHBOURS.get(kind, ("random", None))
         assert (training.batches, training.neighbours) == expected, kind
+        assert training.last_batch == LAST.get(kind, "smaller"), kind
+        long = 18.75 if kind in ("pr", "sf") else None
+        assert training.halve_seconds == long, kind
+        assert training.encodes is (kind in ("sid", "sv")), kind
     assert {training.not_finite for training in of_kind.values()} == {"skip"}
     assert {training.layer_weight_scale for training in of_kind.values()} == {1}
     sv, corpus = of_kind["sv"], registry.load("corpora", "voxceleb1").Config

@@ -8,17 +8,29 @@ import pandas as pd
 import pytest
 import torch
 
-from ssl_bench.neighbours import grouped_batches, groups_of
+from ssl_bench.neighbours import Groups, grouped_batches, groups_of
+from ssl_bench.sampling import Batch, Crops
+from ssl_bench.tasks._published import LONG
 
 
-def of_a_pass(groups: np.ndarray, frames: np.ndarray) -> Counter:
+def of_a_pass(groups: Groups, frames: np.ndarray, cut: int | None = None) -> Counter:
     """Which utterances the batches of the first pass hold, as often as they come."""
-    rows = np.arange(len(frames))
-    batches = grouped_batches(rows, frames, groups, 1, 4, len(groups), [0])
-    return Counter(tuple(sorted(batch.rows[0].tolist())) for batch in batches)
+    rows, steps = np.arange(len(frames)), -(-len(groups) // (cut or 1))
+    batches = grouped_batches(rows, frames, groups, 1, 4, steps, [0], cut=cut)
+    return Counter(map(trained_on, batches))
 
 
-@pytest.mark.parametrize("count", [256, 128, 130, 147])
+def trained_on(batch: Batch) -> tuple[int, ...]:
+    """The utterances that count, each as much as any other."""
+    rows = batch.rows[0]
+    if batch.weights is not None:
+        rows = rows[batch.weights[0] > 0]
+        shares = batch.weights[0][batch.weights[0] > 0]
+        np.testing.assert_allclose(shares, 1 / len(shares), rtol=1e-6)
+    return tuple(sorted(rows.tolist()))
+
+
+@pytest.mark.parametrize("count", [256, 128, 129, 130, 147])
 def test_asr_has_s3prls_sorted_batches_of_16(superb, tmp_path, count) -> None:
     """s3prl's own loader, on a length file and transcripts; every bucket of 32 is split in two."""
     module = superb("downstream.asr.dataset")
@@ -34,14 +46,34 @@ def test_asr_has_s3prls_sorted_batches_of_16(superb, tmp_path, count) -> None:
     )
     place = {path: n for n, path in enumerate(paths)}
     expected = [tuple(sorted(place[path] for path in batch)) for batch in theirs.X]
-    found = of_a_pass(groups_of("sorted", lengths, 16), lengths)
-    whole = Counter(batch for batch in expected if len(batch) == 16)
-    assert sum(whole.values()) == count // 32 * 2
-    assert not whole - found
-    # What is left of the last 32 is one batch there, of any size; here batches of 16 that hold it.
-    left = {place for batch in (found - whole) for place in batch}
-    assert left >= {place for batch in expected if len(batch) != 16 for place in batch}
-    assert sum((found - whole).values()) == -(-(count % 32) // 16)
+    found = of_a_pass(groups_of("sorted", lengths, 16, "halves"), lengths)
+    assert found == Counter(expected)
+
+
+@pytest.mark.parametrize("count", [96, 100, 7])
+def test_batches_at_random_are_those_of_torchs_loader(count) -> None:
+    """As s3prl's KS, IC, SID, SV and ER have it; which utterances they hold is drawn in both."""
+    theirs = torch.utils.data.DataLoader(range(count), batch_size=8, shuffle=True)
+    sizes = Counter(len(batch) for batch in theirs)
+    found = of_a_pass(groups_of("random", np.ones(count), 8), np.ones(count, int), cut=8)
+    assert Counter(map(len, found)) == sizes
+    assert sorted(sum(found, ())) == list(range(count))
+
+
+@pytest.mark.parametrize("samples", [300_000, 300_001])
+@pytest.mark.parametrize("size", [16, 7, 1])
+def test_a_batch_that_begins_with_a_long_recording_is_halved(superb, monkeypatch, samples, size):
+    """By the function that s3prl's PR and SF collect their batches with."""
+    module = superb("downstream.ctc.data")
+    lengths = np.full(size, 20_000)
+    lengths[0] = samples
+    monkeypatch.setattr(
+        module.torchaudio, "load", lambda path: (torch.zeros(1, lengths[int(path)]), 16_000)
+    )
+    audio, *_ = module.collect_audio_batch([(str(n), [1]) for n in range(size)], "train")
+    groups = Groups(np.arange(size)[None]).halved(lengths / 16_000 > LONG)
+    assert groups.sizes.tolist() == [len(audio)]
+    assert groups.places[0, 0] == 0
 
 
 @pytest.mark.parametrize("count", [97, 200])
@@ -63,10 +95,36 @@ def test_pr_has_s3prls_batches_from_each_place(count) -> None:
     assert of_a_pass(groups_of("sliding", lengths, 16), frames) == expected
 
 
-def test_ml_superb_has_espnets_batches_of_8_where_8_divides() -> None:
-    """By ``SortedBatchSampler``: ⌊N / 8⌋ slices of one order, of 8 if 8 divides N."""
-    lengths = np.random.default_rng(0).permutation(np.arange(100, 260))
-    keys = sorted(range(160), key=lambda n: -lengths[n])
-    slices = [keys[i * 160 // 20 : (i + 1) * 160 // 20] for i in range(20)]
+@pytest.mark.parametrize("count", [160, 167, 161, 15, 5])
+def test_ml_superb_has_espnets_batches_of_8_or_more(count) -> None:
+    """By ``SortedBatchSampler``: max(⌊N / 8⌋, 1) slices of one order, which share what is left."""
+    lengths = np.random.default_rng(0).permutation(np.arange(100, 100 + count))
+    keys = sorted(range(count), key=lambda n: -lengths[n])
+    number = max(count // 8, 1)
+    slices = [keys[i * count // number : (i + 1) * count // number] for i in range(number)]
     expected = Counter(tuple(sorted(part)) for part in slices)
-    assert of_a_pass(groups_of("sorted", lengths, 8), lengths) == expected
+    assert of_a_pass(groups_of("sorted", lengths, 8, "shared"), lengths) == expected
+
+
+def test_crops_are_cut_as_s3prl_cuts_waveforms(superb, monkeypatch) -> None:
+    """By its data set of SID: 128,000 samples from anywhere, both ends included; the rest whole."""
+    module = superb("downstream.voxceleb1.dataset")
+    lengths = {"long": 128_003, "equal": 128_000, "short": 90_000}
+    monkeypatch.setattr(
+        module.torchaudio, "load", lambda path: (torch.arange(lengths[path])[None], 16_000)
+    )
+    theirs = module.SpeakerClassifiDataset.__new__(module.SpeakerClassifiDataset)
+    theirs.dataset, theirs.label, theirs.max_timestep = list(lengths), [0] * 3, 128_000
+    samples = np.array([*lengths.values()])
+    spare = np.maximum(samples - 128_000, 0)
+    crops = Crops([0], 1)
+    for place, name in enumerate(lengths):
+        waves = [read(theirs, place) for _ in range(200)]
+        expected = {(int(wave[0]), len(wave)) for wave in waves}
+        firsts = [int(crops.draw({0: spare})[0][place]) for _ in range(200)]
+        found = {(first, min(128_000, samples[place] - first)) for first in firsts}
+        assert found == expected, name
+
+
+def read(dataset, place: int):
+    return dataset[place][0]

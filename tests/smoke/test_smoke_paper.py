@@ -21,11 +21,14 @@ from ssl_bench.study import Study, parse
 FOLDER = "data/paper-smoke"
 NEEDED = ("Snakefile", "workflow", "interfaces", "analysis", "config", "profiles")
 PART = {
-    "tasks": ("mono_1h_xty", "mono_1h_xty_large", "lid_1h", "er_fold1", "ic", "sv", "pr"),
+    "tasks": (
+        *("mono_1h_xty", "mono_1h_xty_large", "mono_1h_cmn", "mono_1h_jpn"),
+        *("lid_1h", "er_fold1", "ic", "sv", "pr"),
+    ),
     "upstreams": ("hubert_base", "hubert_large"),
     "interfaces": ("weighted_sum", "hconv"),
 }
-"""A task of every layout, an upstream of either format."""
+"""A task of every layout and every script, an upstream of either format."""
 
 
 def merged(repository: Path) -> dict[str, Any]:

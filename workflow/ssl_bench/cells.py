@@ -20,6 +20,7 @@ import SSL_Interface
 from ssl_bench import enlarging
 from ssl_bench.checkpoints import Checkpoints, discard
 from ssl_bench.corpus import make_task
+from ssl_bench.crops import open_crops
 from ssl_bench.device import demand_bf16, lease
 from ssl_bench.errors import StudyError
 from ssl_bench.evaluation import evaluate
@@ -147,7 +148,14 @@ def _train(
         everybody = [run for _, _, part in those for run in part]
         with kept.keeper(turn, everybody) as keeper:
             trained = train(
-                groups, stream.task, stream.features, stream.rows, training, kept.label, keeper
+                groups,
+                stream.task,
+                stream.features,
+                stream.rows,
+                training,
+                kept.label,
+                keeper,
+                stream.heard,
             )
         yield [
             Part(interface, number, group, found)
@@ -225,7 +233,13 @@ def _open(study: Study, task: str, upstream: str, device: torch.device) -> Strea
     rows = {name: row for row, name in enumerate(table["id"])}
     opened = open_features if study.fine_tune_of(upstream) is None else open_waveforms
     features = opened(study, upstream, config.corpus, device)
-    return Stream(study, task, upstream, made, features, rows, study.training_of(task), device)
+    training, heard = study.training_of(task), features
+    if training.encodes and training.crop_seconds is not None:
+        if isinstance(features, Waveforms):
+            heard = features.cropping(training.crop_seconds)
+        else:
+            heard = open_crops(study, upstream, config.corpus, features, training.crop_seconds)
+    return Stream(study, task, upstream, made, features, rows, training, device, heard)
 
 
 def _maker(stream: Stream, interface: str) -> Callable[[], Joined]:

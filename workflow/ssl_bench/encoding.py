@@ -5,8 +5,10 @@ encoded anew are, on the same kind of device, the same to the last bit.
 """
 
 import hashlib
+from typing import Protocol
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -24,6 +26,16 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 """What a study's ``state_dtype`` names."""
 
 
+class Recordings(Protocol):
+    """What can be encoded: a corpus, or crops of one."""
+
+    table: pd.DataFrame
+    """``id`` and ``samples`` of each."""
+
+    def waveform(self, row: int) -> np.ndarray:
+        """Return one of them, (samples,) int16 at 16 kHz."""
+
+
 def load_upstream(study: Study, name: str, device: torch.device | str) -> Upstream:
     """Load an upstream of a study onto a device.
 
@@ -37,7 +49,7 @@ def load_upstream(study: Study, name: str, device: torch.device | str) -> Upstre
     return upstream.to(device)
 
 
-def waveforms(data: Corpus, rows: np.ndarray, device: torch.device) -> list[Tensor]:
+def waveforms(data: Recordings, rows: np.ndarray, device: torch.device) -> list[Tensor]:
     """Return recordings as an encoder takes them, (samples,) float32 each; uploaded as one."""
     read = [data.waveform(int(row)) for row in rows]
     joined = upload(torch.from_numpy(np.concatenate(read)), device)
@@ -77,7 +89,7 @@ def groups(samples: np.ndarray, device: torch.device) -> list[np.ndarray]:
 
 def encode(
     encoder: Upstream,
-    data: Corpus,
+    data: Recordings,
     rows: np.ndarray,
     device: torch.device,
     normalize: bool,

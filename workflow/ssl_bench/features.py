@@ -27,6 +27,7 @@ from ssl_bench.corpus import Corpus
 from ssl_bench.device import demand_bf16, slots, upload
 from ssl_bench.encoding import (
     DTYPES,
+    Recordings,
     encode,
     frames_of,
     groups,
@@ -39,6 +40,7 @@ from ssl_bench.fitting import fitting
 from ssl_bench.progress import amount, say, track
 from ssl_bench.read_back import json_of
 from ssl_bench.reading import Held, Host, Packed, fresh, pack, padded
+from ssl_bench.sampling import Batch
 from ssl_bench.store import ABOUT, Store, divide, room
 from ssl_bench.study import Source, Study
 from ssl_bench.upstreams.base import SAMPLE_RATE, Upstream
@@ -203,6 +205,18 @@ def _hash(value: str | bytes) -> str:
     return hashlib.sha256(value.encode() if isinstance(value, str) else value).hexdigest()[:16]
 
 
+@dataclass(frozen=True)
+class Cropped:
+    """Crops that are cut from waveforms: their ``samples``, and the ``frames`` that these make.
+
+    ``lengths`` (N,) are the samples of all recordings.
+    """
+
+    samples: int
+    frames: int
+    lengths: np.ndarray
+
+
 @dataclass
 class Features:
     """States of one upstream on one corpus, read in batches by row of the corpus table."""
@@ -218,6 +232,8 @@ class Features:
     dtype: torch.dtype = field(default=STORED, kw_only=True)
     host: Host | None = field(default=None, kw_only=True)
     """What the host reads states from, where they are not in a GPU's memory."""
+    cropped: Cropped | None = field(default=None, kw_only=True)
+    """Crops begin at samples of the waveform, and are these; None: they are cut from states."""
 
     def __post_init__(self) -> None:
         """States in the host's memory are read as those on disk are."""
@@ -321,11 +337,11 @@ class Features:
         """Whether states are made anew whenever they are read."""
         return self._live is not None
 
-    def page(self, rows: np.ndarray) -> "Features":
-        """Return a stream that holds these rows at least: this one, if nothing must be encoded."""
+    def page(self, batch: Batch) -> "Features":
+        """Return a stream that holds a batch at least: this one, if nothing must be encoded."""
         if self._live is None:
             return self
-        flat, begins, unique = self._encode(rows)
+        flat, begins, unique = self._encode(batch.rows)
         starts = torch.zeros(len(self.frames), dtype=begins.dtype, device=begins.device)
         starts[upload(torch.from_numpy(unique), begins.device)] = begins
         return replace(self, _starts=starts, _flat=flat, _live=None)
@@ -334,7 +350,7 @@ class Features:
         assert self._live is not None
         upstream, corpus, normalize = self._live
         unique = np.unique(rows)
-        flat, starts = _fill(
+        flat, starts = fill(
             upstream, corpus, unique, self.frames, self.device, normalize, self.dtype, quiet=True
         )
         return flat, starts, unique
@@ -380,7 +396,7 @@ def open_features(study: Study, upstream: str, corpus: str, device: torch.device
             live = (encoder, data, study.normalize)
         else:
             rows = np.arange(len(frames))
-            flat, starts = _fill(encoder, data, rows, frames, device, study.normalize, dtype)
+            flat, starts = fill(encoder, data, rows, frames, device, study.normalize, dtype)
     return Features(
         *size, about["stride"], frames, device, starts, flat, live, dtype=dtype, host=host
     )
@@ -416,9 +432,9 @@ def _mend(study: Study, upstream: str, corpus: str, device: torch.device, store:
     _complete(store, encoder, data, device, study.normalize)
 
 
-def _fill(
+def fill(
     encoder: Upstream,
-    data: Corpus,
+    data: Recordings,
     rows: np.ndarray,
     frames: np.ndarray,
     device: torch.device,

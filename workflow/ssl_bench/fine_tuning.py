@@ -11,7 +11,7 @@ stays in evaluation mode: neither ever acts, whatever a checkpoint says.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ssl_bench import registry
 from ssl_bench.corpus import Corpus
+from ssl_bench.crops import Excerpts, cropped
 from ssl_bench.features import Features, load_upstream, waveforms
 from ssl_bench.read_back import json_of
 from ssl_bench.recipe import FineTune
@@ -206,6 +207,10 @@ class Waveforms(Features):
     corpus: Corpus
     encoder: Encoder
 
+    def cropping(self, seconds: float) -> "Waveforms":
+        """Return the same recordings, of which crops are cut before they are encoded."""
+        return replace(self, cropped=cropped(self.encoder.upstream, self.corpus, seconds))
+
     def batch(  # type: ignore[override]
         self,
         rows: np.ndarray,
@@ -229,6 +234,11 @@ class Waveforms(Features):
         self, rows: np.ndarray, width: int, layer: int | None, starts: np.ndarray | None
     ) -> tuple[Utterances, Tensor]:
         held, begin = self.frames[rows], None
+        if starts is not None and self.cropped is not None:
+            held = np.minimum(held, self.cropped.frames)
+            parts = Excerpts(self.corpus, rows, starts, self.cropped.samples)
+            read = waveforms(parts, np.arange(len(rows)), self.device)
+            return Utterances(read, width, None, layer), torch.from_numpy(held).to(self.device)
         if starts is not None:
             held = np.minimum(held - starts, width)
             begin = torch.from_numpy(starts).to(self.device)

@@ -52,7 +52,7 @@ def readings(
             yield [ready]
         return
     for batch in batches:
-        page = features.page(batch.rows)
+        page = features.page(batch)
         once: dict[Any, tuple[Tensor, Tensor]] = {}
         reads = []
         for reader in readers:

@@ -29,9 +29,14 @@ class Training(Strict):
     ``batches`` says which utterances share a batch: those of one length bucket, any (``random``),
     neighbours in the order of audio lengths, the same in each pass (``sorted``), or in the order of
     label lengths, from each place once a pass (``sliding``). ``neighbours`` of a batch lie beside
-    each other, and one batch has several such groups; without it the whole batch does.
+    each other, and one batch has several such groups; without it the whole batch does. Each group
+    counts as much as any other. ``last_batch`` says what becomes of the utterances that are left of
+    a pass where groups are ``sorted`` or ``random`` (:func:`ssl_bench.neighbours.groups_of`), and
+    of a ``sliding`` group whose first utterance lasts more than ``halve_seconds`` the first half
+    alone is trained on.
 
-    ``crop_seconds`` trains on a random part of this length of every longer utterance;
+    ``crop_seconds`` trains on a random part of this length of every longer utterance, which
+    ``crop`` cuts from its states or, before it is encoded, from its waveform;
     ``min_seconds`` leaves out training utterances that are no longer; ``balance`` draws utterances
     so that all classes are equally likely, in training and on dev. ``precision`` is that of forward
     passes on a GPU, by autocast; a CPU computes in fp32. ``order: shared`` gives all seeds the
@@ -46,8 +51,11 @@ class Training(Strict):
     batch_utterances: int | None = Field(None, ge=1)
     batches: Literal["buckets", "random", "sorted", "sliding"] = "buckets"
     neighbours: int | None = Field(None, ge=1)
+    last_batch: Literal["filled", "smaller", "halves", "shared"] = "filled"
+    halve_seconds: float | None = Field(None, gt=0)
     buckets: int = Field(4, ge=1)
     crop_seconds: float | None = Field(None, gt=0)
+    crop: Literal["states", "waveform"] = "states"
     min_seconds: float | None = Field(None, ge=0)
     balance: bool = False
     optimizer: Literal["adam", "adamw"] = "adam"
@@ -77,10 +85,16 @@ class Training(Strict):
             yield f"batches: {self.batches!r}: expected batch_utterances, found {found}"
         if ordered and self.balance:
             yield f"batches: with balance expected 'random' or 'buckets', found {self.batches!r}"
+        if self.last_batch not in _LAST[self.batches]:
+            known = " or ".join(_LAST[self.batches])
+            found = f"{self.last_batch!r} with batches: {self.batches!r}"
+            yield f"last_batch: expected {known}; found {found}"
+        if self.halve_seconds is not None and self.batches != "sliding":
+            yield f"halve_seconds: expected batches: sliding; found {self.batches!r}"
         if self.neighbours is None:
             return
-        if not ordered:
-            yield f"neighbours: expected batches: sorted or sliding; found {self.batches!r}"
+        if self.batches == "buckets":
+            yield "neighbours: expected batches: random, sorted or sliding; found 'buckets'"
         elif (self.batch_utterances or 0) % self.neighbours:
             yield (
                 f"neighbours: expected a divisor of batch_utterances {self.batch_utterances}; "
@@ -90,12 +104,33 @@ class Training(Strict):
     @property
     def beside(self) -> int:
         """Utterances of a group: those of a batch that lie beside each other."""
-        return 1 if self.batches == "random" else self.neighbours or self.batch_utterances or 1
+        apart = self.batches == "random" and self.cut is None
+        return 1 if apart else self.neighbours or self.batch_utterances or 1
+
+    @property
+    def cut(self) -> int | None:
+        """Utterances of a group of random ones, of which a pass has a last; None: it has none.
+
+        With ``balance`` utterances are drawn with replacement, and no pass ends.
+        """
+        if self.batches != "random" or self.last_batch != "smaller" or self.balance:
+            return None
+        return self.neighbours or self.batch_utterances
 
     @property
     def groups(self) -> int:
         """Groups of a batch."""
         return (self.batch_utterances or 1) // self.beside
+
+    @property
+    def encodes(self) -> bool:
+        """Whether crops are encoded when they are read."""
+        return self.crop == "waveform" and self.crop_seconds is not None
+
+    @property
+    def shapes(self) -> int:
+        """How many shapes a batch may have at most: widths, for each number of utterances."""
+        return self.buckets * (2 if self.last_batch in ("halves", "shared") else 1)
 
     @property
     def scored_seconds(self) -> float:
@@ -109,14 +144,28 @@ class Training(Strict):
         of then keep their fingerprints.
         """
         keys = self.model_dump(exclude={"recipe"})
+        if not self.encodes:
+            del keys["crop"]
         return {k: v for k, v in keys.items() if k not in _LATER or v != _LATER[k]}
 
 
+_MADE = ("neighbours", "last_batch", "halve_seconds")
+"""What says more of ``batches``."""
+_LAST = {
+    "buckets": ("filled",),
+    "random": ("filled", "smaller"),
+    "sorted": ("filled", "smaller", "halves", "shared"),
+    "sliding": ("filled",),
+}
+"""What ``last_batch`` may be for each of ``batches``."""
 _LATER: dict[str, Any] = {
     "batch_utterances": None,
     "batches": "buckets",
     "neighbours": None,
+    "last_batch": "filled",
+    "halve_seconds": None,
     "crop_seconds": None,
+    "crop": "states",
     "min_seconds": None,
     "balance": False,
     "precision": "bf16",
@@ -175,7 +224,7 @@ def settle(published: Training, *said: Training) -> Training:
     """Return the training that the levels make together, those that are said later on top.
 
     A size of a batch unsays that of the levels below and how it is made up: another size its
-    ``neighbours``, one in seconds its ``batches`` as well.
+    ``neighbours``, one in seconds its ``batches`` as well, and these what they are followed by.
     """
     recipe = "published"
     for level in said:
@@ -187,9 +236,9 @@ def settle(published: Training, *said: Training) -> Training:
         if any(own.get(key) is not None for key in BATCH):
             unsaid = (*BATCH, "neighbours")
         if own.get("batch_seconds") is not None:
-            unsaid += ("batches",)  # the others count utterances
+            unsaid += ("batches", *_MADE)  # the others count utterances
         if "batches" in own:
-            unsaid += ("neighbours",)
+            unsaid += _MADE
         keys = {k: v for k, v in keys.items() if k not in unsaid} | own
     if all(keys.get(key) is None for key in BATCH):
         keys["batch_seconds"] = BATCH_SECONDS

@@ -17,12 +17,16 @@ import numpy as np
 class Batch:
     """Rows of one step, (R, B), and the width in frames that fits them all.
 
-    ``starts`` (R, B) is the first frame of each row's random crop, None where there are no crops.
+    ``starts`` (R, B) is the first frame of each row's random crop, or its first sample where
+    waveforms are cropped; None where there are no crops.
+    ``weights`` (R, B) is each row's share in the loss, None where all are equal: a row of no weight
+    fills up a batch that is smaller than others of its shape.
     """
 
     rows: np.ndarray
     width: int
     starts: np.ndarray | None = None
+    weights: np.ndarray | None = None
 
 
 def training_batches(
@@ -35,6 +39,7 @@ def training_batches(
     *,
     utterances: int | None = None,
     crop: int | None = None,
+    spare: np.ndarray | None = None,
     weights: np.ndarray | None = None,
 ) -> Iterator[Batch]:
     """Yield ``steps`` batches for R runs, one a seed.
@@ -49,6 +54,7 @@ def training_batches(
         utterances: how many utterances a batch holds, where ``batch_frames`` is None. Buckets of
             fewer are joined; only a corpus of fewer has smaller batches.
         crop: most frames of an utterance; a longer one is cut to them, anywhere.
+        spare: (N,) the last place where a crop may begin; None: where ``crop`` frames are left.
         weights: (N,) how likely each row is drawn, with replacement; without them every row is
             drawn once a pass.
     """
@@ -70,13 +76,15 @@ def training_batches(
         ]
         for seed in dict.fromkeys(seeds)
     }
-    crops = None if crop is None else Crops(crop, list(orders), len(groups))
+    crops = None if crop is None else Crops(list(orders), len(groups))
+    if crop is not None and spare is None:
+        spare = np.maximum(frames - crop, 0)
     for bucket in schedule:
         width = widths[bucket]
         drawn = {seed: order[bucket].take(sizes[bucket]) for seed, order in orders.items()}
         starts = None
-        if crops is not None:
-            first = crops.draw({seed: frames[own] for seed, own in drawn.items()})
+        if crops is not None and spare is not None:
+            first = crops.draw({seed: spare[own] for seed, own in drawn.items()})
             starts = np.stack([first[seed] for seed in seeds])
         yield Batch(np.stack([rows[drawn[seed]] for seed in seeds]), width, starts)
 
@@ -102,19 +110,16 @@ class Crops:
     """Draws where utterances are cut, from a stream of numbers of each seed's own.
 
     Args:
-        crop: frames of a crop.
         seeds: each once.
         stream: sets the numbers apart from those that utterances are drawn with.
     """
 
-    def __init__(self, crop: int, seeds: list[int], stream: int) -> None:
-        self.crop = crop
+    def __init__(self, seeds: list[int], stream: int) -> None:
         self.rngs = {seed: np.random.default_rng((seed, stream, 1)) for seed in seeds}
 
-    def draw(self, frames: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
-        """Return the first frame of a crop of each seed's utterances, of their lengths (B,)."""
+    def draw(self, spare: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
+        """Return where a crop of each seed's utterances begins, of the last places (B,) for it."""
         # as random.randint(0, length - crop): both ends may be drawn
-        spare = {seed: np.maximum(own - self.crop, 0) for seed, own in frames.items()}
         return {seed: self.rngs[seed].integers(0, most + 1) for seed, most in spare.items()}
 
 

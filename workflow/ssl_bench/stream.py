@@ -24,6 +24,8 @@ class Stream:
     rows: dict[str, int]
     training: Training
     device: torch.device
+    heard: Features
+    """What training batches are read from: ``features``, or crops that are encoded then."""
 
 
 def enlarged(stream: Stream, interface: Any) -> enlarging.Enlarged | None:

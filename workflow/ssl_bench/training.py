@@ -42,6 +42,7 @@ def train(
     training: Training,
     label: str,
     keeper: Keeper | None = None,
+    heard: Features | None = None,
 ) -> list[Trained]:
     """Train groups of stacked runs and leave them at the weights that ``training`` selects.
 
@@ -56,6 +57,7 @@ def train(
         training: steps, batch size, schedule, selection.
         label: names the work in progress lines.
         keeper: writes checkpoints, and sets the training back to one that is there; None: nobody.
+        heard: what batches to train on are read from; None: ``features``, as dev is.
 
     Returns:
         For each group, per run the dev value of the selected weights (NaN if the run diverged,
@@ -65,7 +67,8 @@ def train(
     seeds = [0] if training.order == "shared" else _seeds(groups)
     courses = [Course(runs, training, seeds) for runs in groups]
     taken = make_step(*groups)
-    batches = _batches(seeds, task, features, targets.rows, training)
+    heard = heard or features
+    batches = _batches(seeds, task, heard, targets.rows, training)
     drawn = _drawn_dev(task) if training.balance else None
     score = partial(
         evaluate, groups, task, features, rows, "dev", training.scored_seconds, drawn=drawn
@@ -79,7 +82,7 @@ def train(
     }
     done = 0 if keeper is None else keeper.resume(changing, history)
     left = track(islice(batches, done, None), label, total=training.steps - done)
-    steps = enumerate(readings(features, left, courses), start=done + 1)
+    steps = enumerate(readings(heard, left, courses), start=done + 1)
     last_mark = max((row["step"] for row in history), default=0)
     for step, reads in steps if keeper is None else keeper.watch(steps):
         learn(taken, courses, reads, targets, _rate(training, step))
@@ -127,10 +130,15 @@ class Targets:
         self._place = torch.full((self.rows.max() + 1,), -1)
         self._place[self.rows] = torch.arange(len(ids))
 
-    def losses(self, rows: np.ndarray) -> Losses:
-        """Return the loss of runs for what they say of the utterances of rows (R, B)."""
-        place = upload(self._place[torch.from_numpy(rows)].flatten(), self._padded.device)
-        return partial(_losses, self.task, self._padded[place], self._lengths[place])
+    def losses(self, rows: np.ndarray, weights: np.ndarray | None = None) -> Losses:
+        """Return the loss of runs for what they say of the utterances of rows (R, B).
+
+        ``weights`` (R, B) are the utterances' shares in it; None: all are equal.
+        """
+        home = self._padded.device
+        place = upload(self._place[torch.from_numpy(rows)].flatten(), home)
+        shares = None if weights is None else upload(torch.from_numpy(weights), home)
+        return partial(_losses, self.task, self._padded[place], self._lengths[place], shares)
 
 
 def learn(
@@ -146,14 +154,22 @@ def learn(
         rate: scales all learning rates.
     """
     alike: dict[Any, list[tuple[int, Tensor, Tensor, np.ndarray]]] = {}
+    shares: dict[int, np.ndarray] = {}
     found = step.forward([(states, lengths) for _, states, lengths in reads])
     for number, ((batch, *_), (outputs, counts)) in enumerate(zip(reads, found, strict=True)):
-        rows = np.broadcast_to(batch.rows, (len(outputs), batch.rows.shape[-1]))
+        every = len(outputs), batch.rows.shape[-1]
+        rows = np.broadcast_to(batch.rows, every)
+        if batch.weights is not None:  # of one group of runs or of all
+            shares[number] = np.broadcast_to(batch.weights, every)
         shape = outputs.shape[1:], counts.shape[1:]
         alike.setdefault(shape, []).append((number, outputs, counts, rows))
     gradients = [outputs for outputs, _ in found]
     for those in alike.values():  # a loss for all: CTC takes hardly longer for more utterances
-        losses = targets.losses(np.concatenate([rows for *_, rows in those]))
+        own_shares = [shares[number] for number, *_ in those if number in shares]
+        losses = targets.losses(
+            np.concatenate([rows for *_, rows in those]),
+            np.concatenate(own_shares) if own_shares else None,
+        )
         outputs = _joined([own for _, own, *_ in those])
         counts = _joined([own for _, _, own, _ in those])
         each, gradient = differentiate(losses, outputs, counts)
@@ -194,8 +210,10 @@ class Course:
     def own(self, batch: Batch) -> Batch:
         """Choose from the rows (S, B) of all seeds those of the runs, (R, B), or (B,) for all."""
         which: int | np.ndarray = int(self._seed[0]) if self._shared else self._seed
-        starts = None if batch.starts is None else batch.starts[which]
-        return Batch(batch.rows[which], batch.width, starts)
+        starts, weights = (
+            None if part is None else part[which] for part in (batch.starts, batch.weights)
+        )
+        return Batch(batch.rows[which], batch.width, starts, weights)
 
     def offer(
         self, value: np.ndarray, losses: np.ndarray | None, task: Task, step: int
@@ -262,21 +280,30 @@ def _batches(
         return None if seconds is None else max(1, int(seconds / features.seconds_per_frame))
 
     ids, lengths, crop = task.ids("train"), features.frames[rows], frames(training.crop_seconds)
-    weights = _weights(task, ids) if training.balance else None
+    weights, spare = _weights(task, ids) if training.balance else None, None
+    if features.cropped is not None:
+        crop = features.cropped.frames
+        spare = np.maximum(features.cropped.lengths[rows] - features.cropped.samples, 0)
     if training.batches != "buckets":
         order = lengths
         if training.batches == "sliding":
             order = np.array([len(task.target(name)) for name in ids])
+        groups = groups_of(training.batches, order, training.beside, training.last_batch)
+        if training.halve_seconds is not None:
+            seconds = np.array([task.seconds(name) for name in ids])
+            groups = groups.halved(seconds > training.halve_seconds)
         return grouped_batches(
             rows,
             lengths,
-            groups_of(training.batches, order, training.beside),
+            groups,
             training.groups,
             training.buckets,
             training.steps,
             seeds,
             crop=crop,
+            spare=spare,
             weights=weights,
+            cut=training.cut,
         )
     return training_batches(
         rows,
@@ -287,6 +314,7 @@ def _batches(
         seeds,
         utterances=training.batch_utterances,
         crop=crop,
+        spare=spare,
         weights=weights,
     )
 
@@ -324,11 +352,17 @@ def _at(history: list[dict], steps: np.ndarray, runs: int) -> np.ndarray:
 
 
 def _losses(
-    task: Task, targets: Tensor, target_lengths: Tensor, outputs: Tensor, lengths: Tensor
+    task: Task,
+    targets: Tensor,
+    target_lengths: Tensor,
+    shares: Tensor | None,
+    outputs: Tensor,
+    lengths: Tensor,
 ) -> Tensor:
     """Mean loss of every run (R,), from outputs (R, B, …) and the targets of all R · B examples."""
     each = task.loss(outputs.flatten(0, 1), lengths.flatten(), targets, target_lengths)
-    return each.view(len(outputs), -1).mean(1)
+    each = each.view(len(outputs), -1)
+    return each.mean(1) if shares is None else (each * shares).sum(1)
 
 
 def padded(targets: list[Tensor], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from ssl_bench.runs import Run
 STACKED = 72
 """Most runs of one interface that are stacked, and of several that read states that are held."""
 WORKING = 2.5
-"""Bytes that a run takes for a byte of its batch's states, for each bucket, whose steps are
+"""Bytes that a run takes for a byte of its batch's states, for each shape, whose steps are
 recorded."""
 
 
@@ -20,9 +20,9 @@ def turns(
 ) -> Iterator[dict[str, list[Run]]]:
     """Divide interfaces into those that are trained at once, each with its runs.
 
-    All are, where states are made anew for every batch. A GPU that holds the states takes as many
-    as it has room for: they read the same batches, and one loss is computed for all of them. On a
-    CPU, or from a disk, that would save nothing, and one at a time needs less memory.
+    All are, where states or crops are encoded for every batch. A GPU that holds the states takes as
+    many as it has room for: they read the same batches, and one loss is computed for all of them.
+    On a CPU, or from a disk, that would save nothing, and one at a time needs less memory.
     """
     most = at_once(features, training)
     turn: dict[str, list[Run]] = {}
@@ -37,13 +37,15 @@ def turns(
 
 def at_once(features: Features, training: Training) -> int | None:
     """Return how many runs of several interfaces may be trained at once; None: any number."""
-    if features.live:
+    if isinstance(features, Waveforms):
+        return 1
+    if features.live or training.encodes:
         return None
     held = features.device.type == "cuda" and features.host is None
-    if not held or isinstance(features, Waveforms):
+    if not held:
         return 1
     room = (1 - SHARE) * gpu_memory()
-    each = WORKING * training.buckets * _batch_bytes(features, training)
+    each = WORKING * training.shapes * _batch_bytes(features, training)
     return max(1, min(STACKED, int(room / each)))
 
 

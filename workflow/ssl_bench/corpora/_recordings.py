@@ -92,8 +92,6 @@ def cuts(
         StudyError: recordings that cannot be read, or that are too short: how many, and why the
             first few cannot.
     """
-    from lhotse import CutSet
-
     made: dict[str, list[Any]] = {split: [] for split in SPLITS}
     bad = []
     for split, listed in utterances.items():
@@ -109,14 +107,30 @@ def cuts(
         dropped = len(listed) - len(made[split])
         if dropped and not bad:
             say(f"{where}: {split}: {dropped} of {len(listed)} utterances dropped by length")
+    refuse(where, bad)
+    tell_other_forms(where, made)
+    return {split: cut_set(subset) for split, subset in made.items() if subset}
+
+
+def refuse(where: str, bad: list[str]) -> None:
+    """Raise StudyError if recordings cannot be used: how many, and why the first few cannot."""
     if bad:
         raise StudyError(f"{where}: {some('recordings cannot be used', bad)}")
-    other = list(
-        dict.fromkeys(f for listed in made.values() for f in map(_other_form, listed) if f)
-    )
+
+
+def tell_other_forms(where: str, made: Mapping[str, Iterable[Any]]) -> None:
+    """Say how many files of cuts are not mono at 16 kHz, and what the first few are."""
+    forms = (form for listed in made.values() for form in map(_other_form, listed) if form)
+    other = list(dict.fromkeys(forms))
     if other:
         say(f"{where}: {some('recordings will be made mono and 16 kHz', other)}")
-    return {split: CutSet.from_cuts(subset) for split, subset in made.items() if subset}
+
+
+def cut_set(cuts: Iterable[Any]) -> Any:
+    """Return a lhotse CutSet."""
+    from lhotse import CutSet
+
+    return CutSet.from_cuts(cuts)
 
 
 def _other_form(cut: Any) -> str | None:

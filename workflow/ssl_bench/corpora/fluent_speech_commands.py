@@ -1,19 +1,22 @@
 """Fluent Speech Commands: spoken commands with an action, an object and a location (SUPERB's IC).
 
 ``<root>/data/{train,valid,test}_data.csv`` and ``<root>/wavs/speakers/<speaker>/<utterance>.wav``.
-``lhotse.recipes.slu`` has no return value (lhotse 1.33), no speakers, and numbers for ids, so the
-lists are read here.
+Read by ``lhotse.recipes.slu``, whose only result (lhotse 1.33) is the files that it writes. It has
+no speakers, numbers for ids, and takes an empty cell for a label, so the lists are gone through
+before, and ids and speakers are theirs.
 """
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
-from ssl_bench.corpora import _recordings, _rows
-from ssl_bench.corpora._recordings import Utterance
+from ssl_bench.corpora import _lhotse, _recordings, _rows
+from ssl_bench.corpora._lhotse import Named
 from ssl_bench.corpora.base import CorpusConfig
 from ssl_bench.errors import StudyError, no_column
 
-LISTS = {"train": "train_data.csv", "dev": "valid_data.csv", "test": "test_data.csv"}
+NAMES = {"train": "train", "dev": "valid", "test": "test"}
+LISTS = {split: f"{name}_data.csv" for split, name in NAMES.items()}
 SLOTS = ("action", "object", "location")
 COLUMNS = ("path", "speakerId", "transcription", *SLOTS)
 """Of its lists."""
@@ -36,7 +39,7 @@ def missing(config: Config) -> list[str]:
     gone = [str(_list(config, split)) for split in LISTS if not _list(config, split).is_file()]
     for split in LISTS:
         if _list(config, split).is_file():
-            gone += _recordings.absent(u.path for u in _utterances(config, split))
+            gone += _recordings.absent(named.path for named in _named(config, split))
     return gone
 
 
@@ -55,20 +58,52 @@ def prepare(config: Config, folder: Path, workers: int = 1) -> dict[str, Any]:
     """
     where = f"fluent_speech_commands {config.root}"
     _recordings.demand(where, missing(config))
-    return _recordings.cuts(where, {split: _utterances(config, split) for split in LISTS})
+    utterances = {split: _named(config, split) for split in LISTS}
+    with _lhotse.reading(where, utterances):
+        manifests = _manifests(config)
+    return _lhotse.cuts(where, utterances, manifests, _complete)
+
+
+def _manifests(config: Config) -> dict[str, _lhotse.Manifests]:
+    """Run the recipe and read what it has written."""
+    from lhotse import RecordingSet, SupervisionSet
+    from lhotse.recipes.slu import prepare_slu
+
+    with tempfile.TemporaryDirectory() as made:
+        prepare_slu(config.root, made)
+        stem = f"{made}/slu_{{}}_{{}}.jsonl.gz"
+        return {
+            split: {
+                "recordings": RecordingSet.from_file(stem.format("recordings", name)).to_eager(),
+                "supervisions": SupervisionSet.from_file(
+                    stem.format("supervisions", name)
+                ).to_eager(),
+            }
+            for split, name in NAMES.items()
+        }
+
+
+def _complete(supervision: Any, named: Named) -> None:
+    # an empty cell is NaN there
+    text, *labels = (
+        said.strip() if isinstance(said, str) else None
+        for said in (supervision.text, *supervision.custom["frames"])
+    )
+    supervision.text, supervision.custom = text, dict(zip(SLOTS, labels, strict=True))
+    supervision.start, supervision.language, supervision.speaker = 0.0, "en", named.speaker
 
 
 def _list(config: Config, split: str) -> Path:
     return Path(config.root) / "data" / LISTS[split]
 
 
-def _utterances(config: Config, split: str) -> list[Utterance]:
+def _named(config: Config, split: str) -> list[Named]:
     file = _list(config, split)
     columns, rows = _rows.read(file)
     for name in COLUMNS:
         if name not in columns:
             raise StudyError(f"{file}: {no_column(name, filter(None, columns), COLUMNS)}")
-    utterances = []
+    named = []
     for row in rows:
         cells = row.cells
         empty = [name for name in ("path", *SLOTS) if not cells[name]]
@@ -76,14 +111,6 @@ def _utterances(config: Config, split: str) -> list[Utterance]:
             raise StudyError(
                 f"{file}: row {row.number}: {empty[0]}: expected a value, found an empty cell"
             )
-        utterances.append(
-            Utterance(
-                Path(cells["path"]).with_suffix("").as_posix(),
-                Path(config.root) / cells["path"],
-                cells["transcription"] or None,
-                cells["speakerId"] or None,
-                "en",
-                {slot: cells[slot] for slot in SLOTS},
-            )
-        )
-    return utterances
+        name = Path(cells["path"]).with_suffix("").as_posix()
+        named.append(Named(name, Path(config.root) / cells["path"], cells["speakerId"] or None))
+    return named

@@ -1,17 +1,18 @@
 """LibriSpeech (OpenSLR 12): text, and phones from lexicons, as SUPERB's PR and ASR read it.
 
 ``<root>/<part>/<speaker>/<chapter>/<speaker>-<chapter>-<n>.flac`` beside
-``<speaker>-<chapter>.trans.txt``. ``lhotse.recipes.librispeech`` passes over transcripts without a
-recording, orders utterances as the file system does, and knows no phones, so the layout is read
-here; a test holds the two to the same utterances.
+``<speaker>-<chapter>.trans.txt``, read by ``lhotse.recipes.librispeech``. It passes over
+transcripts without a recording and knows no phones, so the transcripts are gone through before, and
+phones are added to its supervisions.
 """
 
 import re
 from pathlib import Path
 from typing import Any
 
-from ssl_bench.corpora import _recordings
-from ssl_bench.corpora._recordings import Utterance, some
+from ssl_bench.corpora import _lhotse, _recordings
+from ssl_bench.corpora._lhotse import Named
+from ssl_bench.corpora._recordings import some
 from ssl_bench.corpora.base import SPLITS, Archive, CorpusConfig
 from ssl_bench.errors import StudyError
 
@@ -73,7 +74,7 @@ def missing(config: Config) -> list[str]:
         chapters = [folder for folder in part.glob("*/*") if folder.is_dir()]
         transcripts = [_transcript(chapter) for chapter in sorted(chapters)]
         gone += [str(path) for path in transcripts if not path.is_file()]
-        gone += _recordings.absent(utterance.path for utterance in _utterances(part))
+        gone += _recordings.absent(named.path for named in _named(part))
     return gone
 
 
@@ -90,49 +91,51 @@ def prepare(config: Config, folder: Path, workers: int = 1) -> dict[str, Any]:
         StudyError: files are missing, a transcript has a character outside A–Z, apostrophe and
             space, a word is in no lexicon, or recordings cannot be used.
     """
+    from lhotse.recipes import prepare_librispeech
+
     where = f"librispeech {config.root}"
     _recordings.demand(where, missing(config))
-    utterances = {
-        split: _utterances(Path(config.root) / getattr(config, split)) for split in SPLITS
-    }
-    every = [utterance for listed in utterances.values() for utterance in listed]
-    odd = [
-        f"{utterance.id}: {utterance.text!r}"
-        for utterance in every
-        if not _CHARACTERS.fullmatch(utterance.text or "")
-    ]
+    parts = {split: getattr(config, split) for split in SPLITS}
+    utterances = {split: _named(Path(config.root) / part) for split, part in parts.items()}
+    with _lhotse.reading(where, utterances):
+        # It looks for alignments in ``folder``, where there are none.
+        read = prepare_librispeech(config.root, folder, list(dict.fromkeys(parts.values())))
+    manifests = {split: read[part] for split, part in parts.items()}
+    every = [supervision for part in manifests.values() for supervision in part["supervisions"]]
+    odd = sorted(f"{s.id}: {s.text!r}" for s in every if not _CHARACTERS.fullmatch(s.text))
     if odd:
         raise StudyError(f"{where}: {some('transcripts are not in A-Z, apostrophe, space', odd)}")
+    lexicon = _lexicon(config.lexicons)
     if config.lexicons:
-        lexicon = _lexicon(config.lexicons)
-        words = {word: u.id for u in reversed(every) for word in (u.text or "").split()}
+        ordered = sorted(every, key=lambda supervision: supervision.id, reverse=True)
+        words = {word: s.id for s in ordered for word in s.text.split()}
         unknown = sorted(f"{word} in {name}" for word, name in words.items() if word not in lexicon)
         if unknown:
             files = ", ".join(config.lexicons)
             raise StudyError(f"{where}: {some(f'words are not in {files}', unknown)}")
-        utterances = {
-            split: [_with_phones(utterance, lexicon) for utterance in listed]
-            for split, listed in utterances.items()
-        }
-    return _recordings.cuts(where, utterances)
+
+    def complete(supervision: Any, named: Named) -> None:
+        supervision.language, supervision.custom = "en", {}
+        if config.lexicons:
+            words = supervision.text.split()
+            supervision.custom["phones"] = " ".join(lexicon[word] for word in words)
+
+    return _lhotse.cuts(where, utterances, manifests, complete)
 
 
 def _transcript(chapter: Path) -> Path:
     return chapter / f"{chapter.parent.name}-{chapter.name}.trans.txt"
 
 
-def _utterances(part: Path) -> list[Utterance]:
+def _named(part: Path) -> list[Named]:
+    """Return the utterances of all transcripts, by id; each where the recipe looks for it."""
     found = []
-    for transcript in sorted(part.glob("*/*/*.trans.txt")):
+    for transcript in part.glob("*/*/*.trans.txt"):
         for number, line in enumerate(_recordings.lines(transcript), start=1):
             name, _, text = line.strip().partition(" ")
-            if not name:
-                continue
             if not text:
                 raise StudyError(f"{transcript}:{number}: expected '<utterance> <text>': {line!r}")
-            speaker = name.partition("-")[0]
-            path = transcript.parent / f"{name}.flac"
-            found.append(Utterance(name, path, text.strip(), speaker, "en"))
+            found.append(Named(name, part.joinpath(*name.split("-")[:-1], f"{name}.flac")))
     return sorted(found)
 
 
@@ -148,8 +151,3 @@ def _lexicon(files: list[str]) -> dict[str, str]:
                 raise StudyError(f"{file}:{number}: expected '<word> <phone> …', found {line!r}")
             lexicon.setdefault(word, " ".join(phones))
     return lexicon
-
-
-def _with_phones(utterance: Utterance, lexicon: dict[str, str]) -> Utterance:
-    words = (utterance.text or "").split()
-    return utterance._replace(labels={"phones": " ".join(lexicon[word] for word in words)})

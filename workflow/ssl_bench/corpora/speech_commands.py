@@ -1,14 +1,14 @@
 """Speech Commands v0.01: twelve classes, as SUPERB's KS reads them.
 
 ``<root>/<word>/<speaker>_nohash_<n>.wav`` with ``<root>/_background_noise_/*.wav``, and the
-official test set apart, ``<test_root>/<class>/*.wav``. ``lhotse.recipes.speechcommands`` does not
-join the other words to ``_unknown_``, takes each file of noise whole as one utterance, and splits
-by ``validation_list.txt``, where s3prl hashes names, so the folders are read here.
+official test set apart, ``<test_root>/<class>/*.wav``. ``lhotse.recipes.speechcommands`` looks for
+both below one folder, splits by ``validation_list.txt``, where s3prl hashes names, and takes each
+file of noise whole as one utterance, so the folders are read here.
 """
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -37,11 +37,14 @@ class Config(CorpusConfig):
     """Keys of a ``speech_commands`` corpus.
 
     Silence is the seconds of the background noise, in turn four for train and one for dev; s3prl
-    draws a random second of the same files for both. ``gain`` changes the level, in dB.
+    draws a random second of the same files for both. With ``silence: files`` train has each file
+    whole, of which training on waveform crops of one second draws as s3prl does. ``gain`` changes
+    the level, in dB.
     """
 
     root: str
     test_root: str
+    silence: Literal["seconds", "files"] = "seconds"
     gain: float = -3.0
 
 
@@ -65,8 +68,13 @@ def prepare(config: Config, folder: Path, workers: int = 1) -> dict[str, Any]:
         if path.parent.name != NOISE and (split := split_of(path.name)) is not None:
             splits[split].append(_utterance(path, path.parent.name))
     for path in sorted((Path(config.root) / NOISE).glob("*.wav")):
+        if config.silence == "files":
+            whole = Utterance(f"{SILENCE}/{path.stem}", path, labels={"keyword": SILENCE})
+            splits["train"].append(whole)
         for second in range(_seconds(path)):
             split = "dev" if second % _DEV_SECOND == _DEV_SECOND - 1 else "train"
+            if split == "train" and config.silence == "files":
+                continue
             name = f"{SILENCE}/{path.stem}-{second:03}"
             part = (float(second), 1.0)
             splits[split].append(Utterance(name, path, labels={"keyword": SILENCE}, part=part))

@@ -129,14 +129,16 @@ def encoded_hours(plan: Plan, stream: StreamPlan) -> float | None:
     tasks = [task for task in study.tasks if study.tasks[task]["corpus"] == stream.corpus]
     if stream.hours is None or stream.place is None:
         return None
-    if stream.place == "disk":
-        return stream.hours.total
     stages = 1 if study.sweep is None else 2
-    if stream.place == "memory":
-        jobs = packs(study)
-        return stream.hours.total * stages * sum(jobs[task, stream.upstream] for task in tasks)
     audio = 0.0
+    if stream.place == "disk":
+        audio = stream.hours.total
+    elif stream.place == "memory":
+        jobs = packs(study)
+        audio = stream.hours.total * stages * sum(jobs[task, stream.upstream] for task in tasks)
     for task in tasks:
+        if stream.place != "live" and not study.training_of(task).encodes:
+            continue
         cells = [c for c in plan.cells if c.cell[:2] == (task, stream.upstream)]
         if any(cell.train is None or cell.sweep is None for cell in cells):
             return None

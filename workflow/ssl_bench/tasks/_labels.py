@@ -65,6 +65,9 @@ class LabelledTask(Task):
     def ids(self, split: str) -> list[str]:
         return self.rows.index[self.rows["split"] == split].tolist()
 
+    def seconds(self, utterance: str) -> float:
+        return float(self.rows.at[utterance, "duration"])
+
     def target(self, utterance: str) -> Tensor:
         return self.targets[utterance]
 

@@ -7,6 +7,9 @@ from ssl_bench.recipe import Recipe, Training
 SUPERB_RATES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
 """SUPERB tunes the learning rate for each upstream and task, within this range, on a log scale."""
 
+LONG = 300_000 / 16_000
+"""Seconds. s3prl's PR and SF train on half of a batch whose first recording lasts longer."""
+
 
 def superb(learning_rate: float, *, steps: int, every: int, **training: Any) -> Recipe:
     """Return a recipe of s3prl's: Adam, clip 1, one rate, batches at random, the best step on dev.
@@ -51,6 +54,7 @@ def ml_superb(iterations: int) -> Recipe:
             batch_utterances=8 * accumulated,
             batches="sorted",
             neighbours=8,
+            last_batch="shared",
             buckets=4,
             evaluations=epochs,
             optimizer="adam",

@@ -15,7 +15,14 @@ from ssl_bench.tasks._bilstm import BiLSTMConfig, recogniser
 from ssl_bench.tasks._characters import CharacterConfig, CharacterTask
 from ssl_bench.tasks._published import superb
 
-RECIPE = superb(1e-4, steps=200_000, every=2_000, batch_utterances=16, batches="sorted")
+RECIPE = superb(
+    1e-4,
+    steps=200_000,
+    every=2_000,
+    batch_utterances=16,
+    batches="sorted",
+    last_batch="halves",
+)
 
 
 class Config(CharacterConfig, BiLSTMConfig):

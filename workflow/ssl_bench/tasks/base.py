@@ -60,6 +60,10 @@ class Task(ABC):
         """Utterances of a split that this task uses, in a fixed order."""
 
     @abstractmethod
+    def seconds(self, utterance: str) -> float:
+        """Return how long an utterance lasts."""
+
+    @abstractmethod
     def target(self, utterance: str) -> Tensor:
         """Return one utterance's target, (S,) int64 (S = 1 for a class).
 

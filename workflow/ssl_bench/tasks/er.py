@@ -8,7 +8,14 @@ emotions but classes of prosody: ``column: prosody``.
 from ssl_bench.tasks._classification import ClassificationConfig, ClassificationTask
 from ssl_bench.tasks._published import superb
 
-RECIPE = superb(1e-4, steps=30_000, every=1_000, batch_utterances=32)
+RECIPE = superb(
+    1e-4,
+    steps=30_000,
+    every=1_000,
+    batch_utterances=32,
+    neighbours=4,
+    last_batch="smaller",
+)
 
 
 class Config(ClassificationConfig):

@@ -17,12 +17,18 @@ from torch import nn
 
 from ssl_bench.heads.activation import Activation
 from ssl_bench.heads.frame_linear import FrameLinearHead
-from ssl_bench.tasks._published import superb
+from ssl_bench.tasks._published import LONG, superb
 from ssl_bench.tasks._sequence import SequenceTask
 from ssl_bench.tasks.base import TaskConfig
 
 RECIPE = superb(
-    1e-2, steps=100_000, every=1_000, batch_utterances=32, batches="sliding", neighbours=16
+    1e-2,
+    steps=100_000,
+    every=1_000,
+    batch_utterances=32,
+    batches="sliding",
+    neighbours=16,
+    halve_seconds=LONG,
 )
 
 

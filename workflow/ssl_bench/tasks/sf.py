@@ -14,11 +14,18 @@ import pandas as pd
 
 from ssl_bench import metrics
 from ssl_bench.tasks._bilstm import BiLSTMConfig, recogniser
-from ssl_bench.tasks._published import superb
+from ssl_bench.tasks._published import LONG, superb
 from ssl_bench.tasks._sequence import SequenceTask
 from ssl_bench.tasks._slots import read_slots, type_f1, value_errors
 
-RECIPE = superb(1e-4, steps=200_000, every=2_000, batch_utterances=32, batches="sliding")
+RECIPE = superb(
+    1e-4,
+    steps=200_000,
+    every=2_000,
+    batch_utterances=32,
+    batches="sliding",
+    halve_seconds=LONG,
+)
 CHARACTERS = [" ", "'", *string.ascii_uppercase]
 NONE = "O"
 

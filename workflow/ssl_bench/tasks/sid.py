@@ -7,7 +7,16 @@ The same speakers are in all splits.
 from ssl_bench.tasks._classification import ClassificationConfig, ClassificationTask
 from ssl_bench.tasks._published import superb
 
-RECIPE = superb(1e-4, steps=200_000, every=5_000, batch_utterances=32, crop_seconds=8.0)
+RECIPE = superb(
+    1e-4,
+    steps=200_000,
+    every=5_000,
+    batch_utterances=32,
+    neighbours=8,
+    last_batch="smaller",
+    crop_seconds=8.0,
+    crop="waveform",
+)
 
 
 class Config(ClassificationConfig):
