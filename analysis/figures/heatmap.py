@@ -14,6 +14,13 @@ from analysis.tables import Tables
 NARROW = 6
 """Above this many columns, their heads are broken into short lines."""
 
+_ARROWS = {
+    (False, False): "neither",
+    (True, False): "min",
+    (False, True): "max",
+    (True, True): "both",
+}
+
 
 def heatmap(
     figure: Figure,
@@ -41,6 +48,10 @@ def heatmap(
     value, error = table("test"), table("error")
     improvement = table("improvement").fillna(0).where(value.notna())
     limit = bounds(improvement.to_numpy().ravel(), 5, 40)
+    beyond = (
+        bool((improvement < -limit).any(axis=None)),
+        bool((improvement > limit).any(axis=None)),
+    )
     axes = figure.subplots()
     text = value.map(lambda number: "–" if np.isnan(number) else f"{number:.1f}")
     seaborn.heatmap(
@@ -54,7 +65,12 @@ def heatmap(
         annot_kws={"fontsize": 8.5},
         linewidths=1,
         linecolor="white",
-        cbar_kws={"label": "% of the weighted\nsum's error removed", "pad": 0.015, "aspect": 18},
+        cbar_kws={
+            "label": "% of the weighted\nsum's error removed",
+            "pad": 0.015,
+            "aspect": 18,
+            "extend": _ARROWS[beyond],  # where a colour stands for more
+        },
     )
     groups = [row[0] if blocks else "" for row in rows]
     block = error.groupby(np.array(groups))

@@ -54,7 +54,7 @@ def draw(tables: Tables, figure: Figure | None = None) -> Figure:
         )
     axes.set_yticks(range(len(mean)), [style.interface_name(str(name)) for name in mean.index])
     axes.set_ylim(len(mean) - 0.4, -0.8)
-    axes.set_xlim(0.4, len(mean) + 0.6)
+    axes.set_xlim(min(0.4, best - half - 0.2), max(len(mean) + 0.6, mean.iloc[-1] + half + 0.2))
     axes.set_xlabel("Mean rank (1 is best)")
     axes.grid(axis="y", visible=False)
     return figure
