@@ -89,7 +89,8 @@ schedule, never its shape. Loss curves, versions and every setting: `training.js
     python -m ssl_bench.pretrain run --config config/pretrain.yaml --work WORK --out models{limited}
 
 {unlimited}
-A repetition makes the same clips; its weights differ by the rounding and the order of GPU sums.
+With the code of then a repetition makes the same clips; its weights differ by the rounding and the
+order of GPU sums.
 
 ## Departures from HuBERT's recipe
 - Generated instead of recorded speech, and corrupted input with clean targets (as in WavLM).
