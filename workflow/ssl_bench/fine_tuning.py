@@ -163,9 +163,16 @@ class TunedRuns(Runs):
 
         super().__init__(runs, tuned, source.device, stackable=False, **options)
         named = dict(self.skeleton.named_parameters())
-        self.leaves = [named[name] for name in self.params]
-        for leaf, row in zip(self.leaves, self.params.values(), strict=True):
+        self._own: dict[str, Tensor] = {name: named[name] for name in self.params}
+        for leaf, row in zip(self._own.values(), self.params.values(), strict=True):
             leaf.data = row.detach()[0]
+
+    def cast_once(self) -> None:
+        """See :meth:`Runs.cast_once`: autocast does, for a module's own parameters."""
+
+    def lent(self, stacked: bool) -> dict[str, Tensor]:
+        """See :meth:`Runs.lent`: the module's own parameters."""
+        return self._own
 
     def scale(self, name: str) -> float:
         """See :meth:`Runs.scale`; the encoder's rate is its own, whatever the run's is."""

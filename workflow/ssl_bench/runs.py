@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
+from ssl_bench.casting import Copies
 from ssl_bench.lanes import side_by_side
 from SSL_Interface import Interface
 
@@ -110,9 +111,12 @@ class Runs:
             for (name, value), part in zip(stacked.items(), self._flat.split(sizes, 1), strict=True)
         }
         self.leaves = list(self.params.values())
-        """What is differentiated by, R · n numbers each."""
+        """What the last forward pass computed with, R · n numbers each."""
         self.buffers: dict[str, Tensor] = {k: v.to(device) for k, v in buffers.items()}
         self.skeleton = modules[0].to(device)
+        self._copies: Copies | None = None
+        if self.autocast:
+            self.cast_once()
         self.alive = torch.ones(len(runs), dtype=torch.bool, device=device)
         self.clip, self.weight_decay, self.decoupled = clip, weight_decay, decoupled
         self.skip = skip
@@ -133,6 +137,14 @@ class Runs:
 
     def __len__(self) -> int:
         return len(self.runs)
+
+    def cast_once(self) -> None:
+        """Have autocast's copies made for all runs at once, where they are not stacked."""
+        self._copies = Copies(self._flat, self.params, self.skeleton.head)
+
+    def lent(self, stacked: bool) -> dict[str, Tensor]:
+        """Return what the modules compute with, and what is differentiated by: names → (R, …)."""
+        return self.params if stacked or self._copies is None else self._copies.refreshed()
 
     @property
     def layers(self) -> np.ndarray | None:
@@ -157,13 +169,16 @@ class Runs:
         ``shared``: all runs read the same states (L, B, T, D); else each its own (R, L, B, T, D).
         """
         self.skeleton.train(training)
+        stacked = self._stacks(states, shared, training)
+        params = self.lent(stacked)
+        self.leaves = list(params.values())
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-            if not self._stacks(states, shared, training):
-                return self._looped(states, lengths, shared)
+            if not stacked:
+                return self._looped(params, states, lengths, shared)
             axis = None if shared else 0
             outputs, out_lengths = torch.vmap(
                 self._one, in_dims=(0, 0, axis, axis), randomness="different"
-            )(self.params, self.buffers, states, lengths)
+            )(params, self.buffers, states, lengths)
         return outputs.float(), out_lengths
 
     def _stacks(self, states: Tensor, shared: bool, training: bool) -> bool:
@@ -183,12 +198,14 @@ class Runs:
     ) -> tuple[Tensor, Tensor]:
         return functional_call(self.skeleton, (params, buffers), (states, lengths))
 
-    def _looped(self, states: Tensor, lengths: Tensor, shared: bool) -> tuple[Tensor, Tensor]:
-        params = {name: value.unbind() for name, value in self.params.items()}
+    def _looped(
+        self, params: dict[str, Tensor], states: Tensor, lengths: Tensor, shared: bool
+    ) -> tuple[Tensor, Tensor]:
+        each = {name: value.unbind() for name, value in params.items()}
         work = [
             partial(
                 self._one,
-                {k: v[r] for k, v in params.items()},
+                {k: v[r] for k, v in each.items()},
                 {k: v[r] for k, v in self.buffers.items()},
                 states if shared else states[r],
                 lengths if shared else lengths[r],
@@ -216,7 +233,8 @@ class Runs:
         grads = [
             torch.zeros_like(v) if g is None else g for g, v in zip(found, self.leaves, strict=True)
         ]
-        return torch.cat([grad.reshape(len(self), -1) for grad in grads], 1)
+        dtype = self._flat.dtype
+        return torch.cat([grad.to(dtype).reshape(len(self), -1) for grad in grads], 1)
 
     @torch.no_grad()
     def update(self, grads: Tensor, rate: float | Tensor) -> None:

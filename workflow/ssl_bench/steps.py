@@ -111,6 +111,8 @@ class RecordedStep:
             self._recordings[key] = _Recording(
                 self.groups, self.rate, laid, self._lanes, self._pool
             )
+            # Else what warming up took of each shape is kept, which is more than what is recorded.
+            torch.cuda.empty_cache()
         self._last = self._recordings[key]
         self._last.forward.replay()
         return [(outputs.detach(), lengths) for outputs, lengths in self._last.found]
