@@ -93,13 +93,14 @@ def _working(device: torch.device, dtype: torch.dtype) -> ModuleType | None:
     """Import and try the kernels: Triton may be missing, or a C compiler, or not know the GPU."""
     try:
         kernels = importlib.import_module("SSL_Interface.kernels")
+        errors = importlib.import_module("triton.errors")
     except ImportError:
         return None
     logits, states = torch.zeros(2, device=device), torch.ones(2, 1, 1, 16, device=device)
     states = states.to(dtype)
     try:
         kernels.softmax_sum_backward(logits, states, kernels.softmax_sum(logits, states))
-    except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+    except (errors.TritonError, RuntimeError, OSError, subprocess.SubprocessError) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         warnings.warn(
             f"SSL_Interface: Triton does not work on {device}, so weighted sums are torch's, "

@@ -74,13 +74,21 @@ def test_which_tensors_are_for_kernels(monkeypatch):
     assert seen == [None, None]
 
 
-def test_triton_that_does_not_work(monkeypatch):
+class TritonError(Exception):
+    """What Triton raises of its own, such as where a GPU has too little memory on its chip."""
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, TritonError])
+def test_triton_that_does_not_work(kind, monkeypatch):
     def broken(*_):
-        raise RuntimeError("Failed to find C compiler.\nPlease specify via CC")
+        raise kind("Failed to find C compiler.\nPlease specify via CC")
 
     device = torch.device("cpu")
-    kernels = SimpleNamespace(softmax_sum=broken, softmax_sum_backward=broken)
-    monkeypatch.setattr(fusing.importlib, "import_module", lambda name: kernels)
+    modules = {
+        "SSL_Interface.kernels": SimpleNamespace(softmax_sum=broken, softmax_sum_backward=broken),
+        "triton.errors": SimpleNamespace(TritonError=TritonError),
+    }
+    monkeypatch.setattr(fusing.importlib, "import_module", modules.__getitem__)
     message = "Triton does not work on cpu, .*: Failed to find C compiler"
     with pytest.warns(UserWarning, match=message):
         assert fusing._working.__wrapped__(device, torch.float32) is None
