@@ -18,12 +18,17 @@ def monkeypatch_module():
         yield patch
 
 
+def published(padding, kind: str):
+    return padding.registry.load("tasks", kind).RECIPE.training
+
+
 def test_neighbours_pad_less_than_utterances_at_random(padding):
-    found = {way: padding.padding(*padding.MADE[way], 4, 1) for way in padding.MADE}
+    found = {kind: padding.padding(published(padding, kind), 1) for kind in padding.PUBLISHED}
     assert all(1 < value < 1.5 for value in found.values())
-    assert found["sorted (ASR)"] < found["sliding (SF)"] < found["random"]
+    assert found["asr"] < found["sf"] < found["ic"]
+    assert padding.padding(padding.BUCKETS, 1) < found["ic"]
 
 
 def test_runs_of_several_seeds_share_a_width(padding):
-    made = padding.MADE["sorted (ASR)"]
-    assert padding.padding(*made, 4, 5) > padding.padding(*made, 4, 1)
+    made = published(padding, "asr")
+    assert padding.padding(made, 5) > padding.padding(made, 1)
