@@ -329,6 +329,8 @@ def test_a_change_of_the_key_reaches_its_cells(raw) -> None:
     assert fingerprint(learning_rate=1e-4) != first
     assert fingerprint(learning_rate=1e-5, freeze_convolutions=False) != first
     assert fingerprint(learning_rate=1e-5, dropout=True, checkpointing=False) == first
+    assert fingerprint(learning_rate=1e-5, input_dropout=False) == first
+    assert fingerprint(learning_rate=1e-5, input_dropout=True) != first
 
 
 @pytest.mark.parametrize(
@@ -340,6 +342,10 @@ def test_a_change_of_the_key_reaches_its_cells(raw) -> None:
         ({"learning_rate": float("inf")}, ["learning_rate", "inf"]),
         ({"learning_rate": 1, "freeze_convolution": 1}, ["did you mean 'freeze_convolutions'?"]),
         ({"learning_rate": 1, "dropout": 0.1}, ["dropout", "0.1"]),
+        (
+            {"learning_rate": 1, "dropout": False, "input_dropout": True},
+            ["expected dropout: true", "found dropout: false"],
+        ),
         (True, ["found True"]),
     ],
 )

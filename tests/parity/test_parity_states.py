@@ -11,6 +11,7 @@ from importlib import import_module
 import pytest
 import torch
 from random_checkpoints import BASE, BIASED, LARGE, Case, build, checkpoint_of, layout, twin
+from torch import nn
 
 from ssl_bench.fine_tuning import Encoder
 from ssl_bench.recipe import FineTune
@@ -225,3 +226,35 @@ def test_fine_tuning_has_s3prls_gradients(pair):
     for name, gradient in gradients.items():
         allowed = 1e-4 * max(1.0, gradient.abs().max().item())
         torch.testing.assert_close(gradient, expected[name], atol=allowed, rtol=0, msg=name)
+
+
+def test_dropout_before_the_blocks_is_that_of_s3prls_training_mode(pair):
+    """Where ``train()`` of the whole model would drop as well, and nothing else that acts then."""
+    case, theirs, mine = pair
+    loaded = {
+        s3prl: s3prl.Config(kind="s3prl", name=f"{case.family}_local", path=str(theirs.files[0])),
+        ours: ours.Config(kind="transformers", model=str(mine.files[0].parent)),
+    }
+    for kind, config in loaded.items():
+        upstream = kind.load(config).eval()
+        model = upstream.expert.model if kind is s3prl else upstream.model
+        ahead = kind.parts(upstream).dropouts
+        aside = [*kind.parts(upstream).blocks, *kind.parts(upstream).convolutions]
+        if hasattr(model, "dropout_features"):  # drops what pre-training compares states with
+            aside.append(model.dropout_features)
+        left_out = {part for one in aside for part in one.modules()}
+        reached = set()
+        for part in set(model.modules()) - left_out:
+            if isinstance(part, nn.Dropout) or isinstance(getattr(part, "dropout", None), float):
+                part.register_forward_hook(lambda part, *_, reached=reached: reached.add(part))
+        plain, _ = upstream.encode(waves()[:1])
+        assert set(ahead) == reached
+        for part in ahead:
+            part.training = True
+            if isinstance(part, nn.Dropout):
+                part.p = 0.5
+            else:
+                part.dropout = 0.5
+        dropped, _ = upstream.encode(waves()[:1])
+        assert dropped.shape == plain.shape
+        assert not torch.allclose(dropped[0], plain[0], atol=1e-2)

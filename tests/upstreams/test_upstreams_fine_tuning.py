@@ -134,6 +134,22 @@ def test_training_encodes_as_evaluation_does_but_for_dropout(case):
     torch.testing.assert_close(states(module.eval()), expected, rtol=0, atol=1e-6)
 
 
+def test_input_dropout_acts_before_the_first_block_and_brings_neither_masks_nor_layerdrop(case):
+    frozen = case[0].kind.load(case[1])
+    expected, _ = frozen(waves())
+    module = tuned(case, input_dropout=True)
+    assert module.train()._ahead
+    first, again = states(module)[0], states(module)[0]
+    assert not torch.allclose(first, expected[0], atol=1e-3)
+    assert not torch.allclose(first, again, atol=1e-3)
+    torch.testing.assert_close(states(module.eval()), expected, rtol=0, atol=1e-6)
+    for part in module.encoder.modules():  # drops nothing, but is in training mode
+        for name in ("p", "dropout", "activation_dropout", "attention_dropout"):
+            if isinstance(getattr(part, name, None), float):
+                setattr(part, name, 0.0)
+    torch.testing.assert_close(states(module.train()), expected, rtol=0, atol=1e-6)
+
+
 def test_checkpointing_changes_no_gradient(case):
     gradients = []
     for checkpointing in (True, False):

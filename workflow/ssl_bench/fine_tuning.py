@@ -7,7 +7,8 @@ The loop, the scoring, the selection and the cells are those of frozen upstreams
 * a run has an encoder of its own, which is too large to stack: :class:`TunedRuns` is one run.
 
 LayerDrop and the masking of pre-training are around an encoder's blocks, and what is around them
-stays in evaluation mode: neither ever acts, whatever a checkpoint says.
+stays in evaluation mode, but for dropout where ``input_dropout`` asks for it: neither ever acts,
+whatever a checkpoint says.
 """
 
 from collections.abc import Callable
@@ -63,6 +64,7 @@ class Encoder:
     ) -> None:
         self.upstream, self.settings, self.normalize = upstream, settings, normalize
         self.blocks = parts.blocks
+        self.dropouts = parts.dropouts if settings.input_dropout else ()
         fixed = parts.constant + (parts.convolutions if settings.freeze_convolutions else ())
         upstream.requires_grad_(True)
         for module in fixed:
@@ -106,14 +108,20 @@ class Tuned(Joined):
         super().__init__(joined.interface, joined.head)
         self.encoder = encoder.upstream
         self._blocks, self._normalize = encoder.blocks, encoder.normalize
+        self._ahead = encoder.dropouts
         self._dropout = encoder.settings.dropout
 
     def train(self, mode: bool = True) -> "Tuned":
-        """Set the mode of interface, head and blocks; the rest of the encoder only evaluates."""
+        """Set the mode of interface, head and blocks; the rest of the encoder only evaluates.
+
+        Unless what drops before the blocks is to do so as well.
+        """
         super().train(mode)
         self.encoder.eval()
         for block in self._blocks:
             block.train(mode and self._dropout)
+        for module in self._ahead:
+            module.training = mode
         return self
 
     def states(self, batch: Utterances, lengths: Tensor) -> Tensor:

@@ -193,18 +193,30 @@ class FineTune(Strict):
 
     ``learning_rate`` is the encoder's own, whatever that of interface and head; 0 leaves it as it
     is. ``freeze_convolutions`` keeps its convolutions over samples fixed. ``dropout`` is
-    that of the checkpoint, within the blocks. ``checkpointing`` computes a block a second time in
-    the backward pass instead of keeping what is within it, which changes no number.
+    that of the checkpoint, within the blocks, and with ``input_dropout`` before the first as well,
+    as ESPnet has it: states before the blocks are then not the frozen ones. ``checkpointing``
+    computes a block a second time in the backward pass instead of keeping what is within it, which
+    changes no number.
     """
 
     learning_rate: float = Field(ge=0, allow_inf_nan=False)
     freeze_convolutions: bool = True
     dropout: bool = True
+    input_dropout: bool = False
     checkpointing: bool = True
 
+    @model_validator(mode="after")
+    def _some_dropout(self) -> "FineTune":
+        if self.input_dropout and not self.dropout:
+            raise ValueError(
+                "expected dropout: true with input_dropout: true, found dropout: false"
+            )
+        return self
+
     def identity(self) -> dict[str, Any]:
-        """Return what determines a result."""
-        return self.model_dump(exclude={"checkpointing"})
+        """Return what determines a result; ``input_dropout`` is later than the first release."""
+        left_out = {"checkpointing"} if self.input_dropout else {"checkpointing", "input_dropout"}
+        return self.model_dump(exclude=left_out)
 
 
 class Sweep(Strict):

@@ -53,6 +53,9 @@ class Parts(NamedTuple):
     """What reads samples, or a spectrogram: customarily kept fixed."""
     constant: tuple[nn.Module, ...] = ()
     """Never trained, such as sinusoidal positions."""
+    dropouts: tuple[nn.Module, ...] = ()
+    """What drops before the first block while it is in training mode, and does nothing else then;
+    the modes of what is within are their own."""
 
 
 class Upstream(nn.Module, ABC):

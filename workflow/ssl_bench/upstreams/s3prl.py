@@ -22,7 +22,7 @@ from ssl_bench.upstreams._fairseq import as_transformers
 from ssl_bench.upstreams._hugging_face import HuggingFaceConfig, weight_files
 from ssl_bench.upstreams._pickles import reading
 from ssl_bench.upstreams.base import Parts, Upstream, UpstreamConfig
-from ssl_bench.upstreams.transformers import TransformersUpstream
+from ssl_bench.upstreams.transformers import TransformersUpstream, dropouts
 
 NEEDS_PATH = ("_local", "_custom", "_url", "_gdriveid")
 SHORTEST = 800
@@ -230,7 +230,9 @@ def parts(upstream: S3PRLUpstream) -> Parts:
     """
     model: Any = getattr(upstream.expert, "model", None)
     try:
-        found = Parts(tuple(model.encoder.layers), (model.feature_extractor,))
+        found = Parts(
+            tuple(model.encoder.layers), (model.feature_extractor,), dropouts=dropouts(model)
+        )
     except (AttributeError, TypeError):
         raise StudyError(
             f"upstream: s3prl's {upstream.name!r} cannot be fine-tuned: expected an encoder built "

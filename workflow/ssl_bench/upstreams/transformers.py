@@ -169,7 +169,19 @@ def load(config: Config) -> TransformersUpstream:
 def parts(upstream: TransformersUpstream) -> Parts:
     """Return the encoder's blocks and its convolutions over samples."""
     model: Any = upstream.model
-    return Parts(tuple(model.encoder.layers), (model.feature_extractor,))
+    return Parts(tuple(model.encoder.layers), (model.feature_extractor,), dropouts=dropouts(model))
+
+
+def dropouts(model: Any) -> tuple[nn.Module, ...]:
+    """Return what drops before the first block, in a model of transformers, fairseq or s3prl.
+
+    fairseq's encoder does so itself: of its own modes only LayerDrop's would be another, which
+    s3prl sets to 0.
+    """
+    projected = getattr(getattr(model, "feature_projection", model), "dropout", None)
+    first = [getattr(model, "dropout_input", projected)]
+    own = [part for part in model.encoder.children() if isinstance(part, nn.Dropout)]
+    return tuple(part for part in [*first, *(own or [model.encoder])] if part is not None)
 
 
 def _normalizes(config: Config, architecture: Any) -> bool:

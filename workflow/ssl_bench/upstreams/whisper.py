@@ -44,6 +44,7 @@ class WhisperUpstream(Upstream):
         from transformers import WhisperFeatureExtractor
 
         self.encoder = encoder.requires_grad_(False)
+        self.encoder.layerdrop = 0.0  # type: ignore[assignment]
         parts: Any = encoder
         self.window = int(parts.config.max_source_positions) * self.stride
         self.spectrogram = WhisperFeatureExtractor(feature_size=parts.config.num_mel_bins)
@@ -113,4 +114,4 @@ def parts(upstream: WhisperUpstream) -> Parts:
     """Return the encoder's blocks, its convolutions over frames and its sinusoids."""
     encoder: Any = upstream.encoder
     convolutions = (encoder.conv1, encoder.conv2)
-    return Parts(tuple(encoder.layers), convolutions, (encoder.embed_positions,))
+    return Parts(tuple(encoder.layers), convolutions, (encoder.embed_positions,), (encoder,))
