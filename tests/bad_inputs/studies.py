@@ -134,6 +134,12 @@ ROWS = {
         "found 'sorted'",
         "expected batches: sliding",
     ),
+    "padding of a group in buckets": row(
+        {"training__padding": "group"},
+        "tasks.ks: training: padding",
+        "found 'group'",
+        "with batches: 'buckets' expected 'own'",
+    ),
     "wrong type": row(
         {"training__steps": "many"}, "training.steps", "found 'many'", "expected an integer"
     ),

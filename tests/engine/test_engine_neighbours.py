@@ -140,11 +140,44 @@ def test_weights_draw_with_replacement() -> None:
     assert counts[:10].mean() / counts[10:].mean() == pytest.approx(9, rel=0.1)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_small_corpus_is_one_batch(way: str) -> None:
+@pytest.mark.parametrize("way", ["sorted", "sliding"])
+def test_a_small_corpus_is_one_group(way: str) -> None:
     for batch in draw(way, [0], 5, size=500, of=500):
         assert set(batch.rows.ravel()) == set(ROWS)
         assert batch.rows.shape == (1, 97)
+
+
+def passes(way: str, count: int, size: int, of: int, steps: int) -> list[list[tuple[int, ...]]]:
+    """The groups of each batch, of the first ``count`` utterances."""
+    lengths = LABELS if way == "sliding" else FRAMES
+    groups = groups_of(way, lengths[:count], of)
+    each = size // groups.places.shape[1]
+    batches = grouped_batches(ROWS[:count], FRAMES[:count], groups, each, 4, steps, [0])
+    return [[tuple(part) for part in b.rows[0].reshape(each, -1) - 1000] for b in batches]
+
+
+@pytest.mark.parametrize("count", [16, 40, 97])
+@pytest.mark.parametrize("way", WAYS)
+def test_an_update_goes_on_with_the_next_pass(way: str, count: int) -> None:
+    """Four groups of 8 of two, five or thirteen, or from each place; or 32 single ones."""
+    updates = passes(way, count, 32, 8, 60)
+    assert {len(update) for update in updates} == {32 if way == "random" else 4}
+    stream = list(chain.from_iterable(updates))
+    groups = groups_of(way, (LABELS if way == "sliding" else FRAMES)[:count], 8).places
+    expected = Counter(map(tuple, groups.tolist()))
+    whole = len(stream) // len(groups)
+    assert whole > 1
+    each = [stream[n * len(groups) : (n + 1) * len(groups)] for n in range(whole)]
+    assert all(Counter(one) == expected for one in each)
+    assert len({tuple(one) for one in each}) > 1
+
+
+def test_a_group_may_come_twice_in_an_update() -> None:
+    updates = passes("sorted", 40, 32, 8, 200)
+    assert 0 < sum(len(set(update)) < 4 for update in updates) < 200
+    assert all(
+        Counter(update).most_common(1)[0][1] == 2 for update in passes("sorted", 16, 32, 8, 9)
+    )
 
 
 # ---- groups that differ in size

@@ -78,6 +78,16 @@ def test_a_size_of_a_batch_unsays_how_it_is_made_up() -> None:
     long = Training(batch_utterances=32, batches="sliding", halve_seconds=9.0)
     assert settle(long, Training(batch_seconds=9.0)).halve_seconds is None
     assert list(settle(long, Training(batches="sorted")).conflicts()) == []
+    padded = Training(batch_utterances=32, batches="sorted", neighbours=8, padding="group")
+    assert settle(padded, Training(steps=3)).padding == "group"
+    for level in (
+        Training(batch_utterances=12),
+        Training(batch_seconds=9.0),
+        Training(batches="sorted"),
+    ):
+        found = settle(padded, level)
+        assert (found.padding, list(found.conflicts())) == ("own", [])
+    assert settle(padded, Training(batches="sorted", padding="group")).padding == "group"
     own = settle(recipe, Training(batch_utterances=12, neighbours=4))
     assert (own.batches, own.neighbours) == ("sorted", 4)
 
@@ -168,6 +178,7 @@ def test_keys_that_came_later_are_no_part_of_a_cell_where_they_do_nothing() -> N
         ("neighbours", 8),
         ("last_batch", "smaller"),
         ("halve_seconds", 18.75),
+        ("padding", "group"),
         ("crop_seconds", 8.0),
         ("precision", "fp32"),
         ("average", 5),

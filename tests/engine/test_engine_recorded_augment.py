@@ -6,6 +6,7 @@ from torch import Tensor
 
 import SSL_Interface
 from ssl_bench.heads.conv_transformer import ConvTransformerHead
+from ssl_bench.heads.padding import pad_by_group
 from ssl_bench.runs import Joined, Run, Runs
 from ssl_bench.steps import EagerStep, RecordedStep, take
 from ssl_bench.tasks._sequence import ctc_losses
@@ -16,10 +17,12 @@ AUGMENT = Config(kind="multi_asr", corpus="x").specaugment
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
-def stacked(device: str) -> Runs:
+def stacked(device: str, groups: int | None) -> Runs:
     def make() -> Joined:
         joined = SSL_Interface.create("hconv", num_layers=4, dim=40, normalize=False)
         head = ConvTransformerHead(joined.output_dim, 5, 12, 16, 1, 2, 32, 0.1, AUGMENT)
+        if groups is not None:
+            pad_by_group(head, groups)
         return Joined(joined, head)
 
     return Runs(RUNS, make, torch.device(device), stackable=True)
@@ -49,14 +52,16 @@ def train(runs: Runs, kind: type, steps: int = 8) -> Tensor:
     return torch.stack(history).cpu()
 
 
-def test_an_eager_step_trains_and_repeats_itself() -> None:
-    first, second = train(stacked("cpu"), EagerStep), train(stacked("cpu"), EagerStep)
+@pytest.mark.parametrize("groups", [None, 1, 2])
+def test_an_eager_step_trains_and_repeats_itself(groups: int | None) -> None:
+    first, second = (train(stacked("cpu", groups), EagerStep) for _ in range(2))
     assert torch.equal(first, second)
     assert first.isfinite().all()
 
 
 @needs_gpu
-def test_recorded_equals_eager() -> None:
-    eager, recorded = stacked("cuda"), stacked("cuda")
+@pytest.mark.parametrize("groups", [None, 1, 2])
+def test_recorded_equals_eager(groups: int | None) -> None:
+    eager, recorded = stacked("cuda", groups), stacked("cuda", groups)
     expected, found = train(eager, EagerStep), train(recorded, RecordedStep)
     torch.testing.assert_close(found, expected, rtol=2e-2, atol=2e-2)

@@ -91,6 +91,21 @@ def on_the_cpu(monkeypatch) -> None:
     monkeypatch.setattr(torch.Tensor, "cuda", lambda tensor, *_: tensor)
 
 
+@pytest.fixture
+def doubled(monkeypatch):
+    """Let both sides compute in double precision.
+
+    Adam's first step is the sign of the gradient. Where that is all but zero, the rounding of
+    single precision decides it, and processors round differently.
+    """
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    monkeypatch.setattr(torch, "FloatTensor", torch.DoubleTensor)
+    yield
+    torch.set_default_dtype(usual)
+
+
 DIM = 768
 LENGTHS = (61, 40, 77, 52)
 

@@ -106,6 +106,24 @@ def test_ml_superb_has_espnets_batches_of_8_or_more(count) -> None:
     assert of_a_pass(groups_of("sorted", lengths, 8, "shared"), lengths) == expected
 
 
+@pytest.mark.parametrize(("count", "accumulated"), [(2, 4), (5, 4), (13, 4), (97, 2), (3, 5)])
+def test_updates_are_cut_from_espnets_and_s3prls_stream_of_passes(count, accumulated) -> None:
+    """By ``SequenceIterFactory`` of ESPnet; s3prl's runner is held to it with its own code.
+
+    Both shuffle the batches of a pass and go through them, pass after pass; an update follows each
+    ``accumulated`` of them, whichever pass they are of.
+    """
+    frames = np.arange(100, 100 + 8 * count)
+    groups, steps = groups_of("sorted", frames, 8), 3 * count
+    rng, stream = np.random.default_rng((7, 0)), []
+    while len(stream) < steps * accumulated:
+        stream.extend(groups.places[rng.permutation(count)])
+    expected = np.reshape(stream[: steps * accumulated], (steps, -1))
+    rows = np.arange(len(frames))
+    found = grouped_batches(rows, frames, groups, accumulated, 4, steps, [7])
+    np.testing.assert_array_equal(np.stack([batch.rows[0] for batch in found]), expected)
+
+
 def test_crops_are_cut_as_s3prl_cuts_waveforms(superb, monkeypatch) -> None:
     """By its data set of SID: 128,000 samples from anywhere, both ends included; the rest whole."""
     module = superb("downstream.voxceleb1.dataset")

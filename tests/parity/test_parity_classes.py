@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 import torch
 
+from ssl_bench.heads.padding import pad_by_group
+
 KEYWORDS = ["yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go"]
 KEYWORDS += ["_unknown_", "_silence_"]
 INTENTS = {"action": 6, "object": 14, "location": 4}
@@ -150,6 +152,22 @@ def test_intents(heads, superb, make_task, tmp_path):
 SPEAKERS = 1211
 
 
+def verification_weights(expert):
+    """Parameters of s3prl's expert, by the names that our head has for them."""
+    parts = {
+        "connector": expert.connector,
+        "linear1": expert.model.utterancelevel_feature_extractor.linear1,
+        "linear2": expert.model.utterancelevel_feature_extractor.linear2,
+        "tdnn": expert.model.framelevel_feature_extractor.module,
+    }
+    named = {
+        f"{part}.{name}": parameter
+        for part, module in parts.items()
+        for name, parameter in module.named_parameters()
+    }
+    return {"speakers": expert.objective.W, **named}
+
+
 @pytest.fixture
 def verification(heads, superb, make_task, monkeypatch, on_the_cpu, tmp_path):
     """SUPERB ASV: sv_voxceleb1/configs/amsoftmax.yaml."""
@@ -184,16 +202,7 @@ def verification(heads, superb, make_task, monkeypatch, on_the_cpu, tmp_path):
         for i in range(4)
     ]
     task = make_task("sv", pd.concat([train, pd.DataFrame(others)]).assign(duration=1.0))
-    extractor = expert.model.utterancelevel_feature_extractor
-    weights = {
-        "speakers": expert.objective.W,
-        **{f"connector.{k}": v for k, v in expert.connector.state_dict().items()},
-        **{f"linear1.{k}": v for k, v in extractor.linear1.state_dict().items()},
-        **{f"linear2.{k}": v for k, v in extractor.linear2.state_dict().items()},
-    }
-    for name, value in expert.model.framelevel_feature_extractor.module.state_dict().items():
-        weights[f"tdnn.{name}"] = value
-    head = heads.copy(task.head(heads.dim), weights)
+    head = heads.copy(task.head(heads.dim), verification_weights(expert))
     assert heads.count(head) == heads.count(expert)
     return expert, task, head
 
@@ -223,3 +232,32 @@ def test_sv_of_mixed_lengths_is_s3prls_of_each_alone(heads, verification):
     heads.close(found, torch.stack(list(alone.values())))
     gaps = [(alone[name] - together[name]).abs().max().item() for name in "abcd"]
     assert gaps[2] < 1e-5 < 1e-4 < min(gaps[:2] + gaps[3:])
+
+
+@pytest.mark.parametrize("lengths", [(61, 40, 77, 52), (16, 77, 40, 39), (50, 50, 60, 50)])
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_sv_of_mixed_lengths_is_trained_as_by_s3prl(heads, doubled, verification, lengths, groups):
+    """With ``padding: group``, loss and gradients are s3prl's of each accumulated batch.
+
+    In double precision, for one frame in sixty changes a loss of 20 by as little as 1e-5.
+    """
+    expert, task, head = verification
+    each, padded, counts = heads.features(lengths)
+    speakers, names = [3, 1210, 0, 7], list("abcd")
+    size, expected = 4 // groups, 0.0
+    for first in range(0, 4, size):
+        part = slice(first, first + size)
+        loss = expert("train", each[part], names[part], speakers[part], defaultdict(list)) / groups
+        loss.backward()
+        expected += loss.detach()
+    ids = [task.ids("train")[i] for i in speakers]
+    alone = heads.loss_of(task, head.train(), padded, counts, ids)[1]
+    pad_by_group(head, groups)
+    wide = torch.nn.functional.pad(padded, (0, 0, 0, 9), value=3.0)  # as for other runs' utterances
+    _, found = heads.loss_of(task, head, wide, counts, ids)
+    found.backward()
+    torch.testing.assert_close(found, expected, atol=0, rtol=1e-9)
+    theirs = verification_weights(expert)
+    for name, parameter in head.named_parameters():
+        torch.testing.assert_close(parameter.grad, theirs[name].grad, atol=1e-9, rtol=1e-7)
+    assert ((alone - expected).abs() > 1e-6).item() is (groups < 4)

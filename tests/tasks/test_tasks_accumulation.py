@@ -80,3 +80,4 @@ def test_published_numbers(kind: str) -> None:
     assert (found.select, found.average) == (("dev_loss", 5) if espnet else ("dev_metric", 1))
     assert found.crop_seconds == (8 if kind in ("sid", "sv") else None)
     assert found.balance == (kind == "ks")
+    assert found.padding == ("group" if kind == "sv" or espnet else "own")

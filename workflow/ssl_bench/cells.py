@@ -26,6 +26,7 @@ from ssl_bench.errors import StudyError
 from ssl_bench.evaluation import evaluate
 from ssl_bench.features import open_features
 from ssl_bench.fine_tuning import TunedRuns, Waveforms, open_waveforms
+from ssl_bench.heads.padding import pad_by_group
 from ssl_bench.leaving import Left, Part
 from ssl_bench.prefetch import prefetch
 from ssl_bench.progress import say
@@ -274,7 +275,10 @@ def _maker(stream: Stream, interface: str) -> Callable[[], Joined]:
             joined = copy.deepcopy(first)
         else:
             joined = SSL_Interface.create(kind, num_layers=layers, dim=features.dim, **options)
-        return Joined(joined, enlarging.head(stream.task, first.output_dim, larger))
+        head = enlarging.head(stream.task, first.output_dim, larger)
+        if stream.training.padding == "group":
+            pad_by_group(head, stream.training.groups)
+        return Joined(joined, head)
 
     return make
 

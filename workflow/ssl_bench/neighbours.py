@@ -1,7 +1,8 @@
 """Batches of the published recipes: at random, or of utterances that lie beside each other.
 
 A pass goes through groups of utterances, in an order of each seed's own: a group is one utterance,
-or neighbours in an order of lengths. A batch is as many groups as it has room for. It is padded to
+or neighbours in an order of lengths. A batch is the next few groups, of the next pass as well where
+one ends, as s3prl and ESPnet accumulate batches: a group may then come twice. It is padded to
 the narrowest of a few widths that holds every seed's utterances, so that a step can be recorded:
 runs of several seeds train on exactly the utterances that each would see alone, and padding changes
 no result but for rounding and where dropout falls.
@@ -15,7 +16,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from ssl_bench.sampling import Batch, Crops, Shuffled, Weighted
+from ssl_bench.sampling import Batch, Crops, Weighted
 
 Way = Literal["random", "sorted", "sliding"]
 Last = Literal["filled", "smaller", "halves", "shared"]
@@ -67,7 +68,7 @@ def grouped_batches(
         rows: (N,) rows that may be drawn.
         frames: (N,) their lengths.
         groups: of places among the N, as :func:`groups_of` returns them. Each is drawn once a pass.
-        each: how many groups a batch has; fewer only where a pass has fewer.
+        each: how many groups a batch has.
         widths: how many widths there may be at most.
         steps: how many batches to yield.
         seeds: (R,) seed of each run's order; equal seeds give equal batches.
@@ -79,7 +80,6 @@ def grouped_batches(
             left of a pass is a smaller one.
     """
     used = frames if crop is None else np.minimum(frames, crop)
-    each = each if cut else min(each, len(groups))
     cut = cut and min(cut, len(groups))
     distinct = list(dict.fromkeys(seeds))
     room = cut or groups.places.shape[1]
@@ -126,15 +126,30 @@ class _Whole:
     def __init__(
         self, groups: Groups, weights: np.ndarray | None, rng: np.random.Generator
     ) -> None:
-        every = np.arange(len(groups))
         self.groups = groups
-        self.order: Shuffled | Weighted
-        self.order = Shuffled(every, rng) if weights is None else Weighted(every, weights, rng)
+        self.order: _Passes | Weighted = _Passes(len(groups), rng)
+        if weights is not None:
+            self.order = Weighted(np.arange(len(groups)), weights, rng)
 
     def take(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`_Order`."""
         taken = self.order.take(count)
         return self.groups.places[taken], self.groups.sizes[taken]
+
+
+class _Passes:
+    """Draws numbers up to ``count``, each once a pass, one pass after another."""
+
+    def __init__(self, count: int, rng: np.random.Generator) -> None:
+        self.count, self.rng = count, rng
+        self.queue = np.arange(0)
+
+    def take(self, count: int) -> np.ndarray:
+        """Return the next numbers, (count,)."""
+        while len(self.queue) < count:
+            self.queue = np.concatenate([self.queue, self.rng.permutation(self.count)])
+        taken, self.queue = self.queue[:count], self.queue[count:]
+        return taken
 
 
 class _Cut:

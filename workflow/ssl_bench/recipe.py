@@ -33,7 +33,9 @@ class Training(Strict):
     counts as much as any other. ``last_batch`` says what becomes of the utterances that are left of
     a pass where groups are ``sorted`` or ``random`` (:func:`ssl_bench.neighbours.groups_of`), and
     of a ``sliding`` group whose first utterance lasts more than ``halve_seconds`` the first half
-    alone is trained on.
+    alone is trained on. With ``padding: group`` a head sees the padding that a group would have by
+    itself, where its published code does so in training (:mod:`ssl_bench.heads.padding`); with
+    ``own`` none does.
 
     ``crop_seconds`` trains on a random part of this length of every longer utterance, which
     ``crop`` cuts from its states or, before it is encoded, from its waveform;
@@ -53,6 +55,7 @@ class Training(Strict):
     neighbours: int | None = Field(None, ge=1)
     last_batch: Literal["filled", "smaller", "halves", "shared"] = "filled"
     halve_seconds: float | None = Field(None, gt=0)
+    padding: Literal["own", "group"] = "own"
     buckets: int = Field(4, ge=1)
     crop_seconds: float | None = Field(None, gt=0)
     crop: Literal["states", "waveform"] = "states"
@@ -91,6 +94,8 @@ class Training(Strict):
             yield f"last_batch: expected {known}; found {found}"
         if self.halve_seconds is not None and self.batches != "sliding":
             yield f"halve_seconds: expected batches: sliding; found {self.batches!r}"
+        if self.padding == "group" and self.batches == "buckets":
+            yield "padding: with batches: 'buckets' expected 'own', found 'group'"
         if self.neighbours is None:
             return
         if self.batches == "buckets":
@@ -149,7 +154,7 @@ class Training(Strict):
         return {k: v for k, v in keys.items() if k not in _LATER or v != _LATER[k]}
 
 
-_MADE = ("neighbours", "last_batch", "halve_seconds")
+_MADE = ("neighbours", "last_batch", "halve_seconds", "padding")
 """What says more of ``batches``."""
 _LAST = {
     "buckets": ("filled",),
@@ -164,6 +169,7 @@ _LATER: dict[str, Any] = {
     "neighbours": None,
     "last_batch": "filled",
     "halve_seconds": None,
+    "padding": "own",
     "crop_seconds": None,
     "crop": "states",
     "min_seconds": None,
@@ -236,7 +242,8 @@ def settle(published: Training, *said: Training) -> Training:
     """Return the training that the levels make together, those that are said later on top.
 
     A size of a batch unsays that of the levels below and how it is made up: another size its
-    ``neighbours``, one in seconds its ``batches`` as well, and these what they are followed by.
+    ``neighbours`` and ``padding``, one in seconds its ``batches`` as well, and these what they are
+    followed by.
     """
     recipe = "published"
     for level in said:
@@ -246,7 +253,7 @@ def settle(published: Training, *said: Training) -> Training:
         own = level.model_dump(exclude_unset=True)
         unsaid: tuple[str, ...] = ()
         if any(own.get(key) is not None for key in BATCH):
-            unsaid = (*BATCH, "neighbours")
+            unsaid = (*BATCH, "neighbours", "padding")
         if own.get("batch_seconds") is not None:
             unsaid += ("batches", *_MADE)  # the others count utterances
         if "batches" in own:

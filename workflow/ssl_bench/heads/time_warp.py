@@ -13,13 +13,23 @@ SHARPNESS = -0.75
 """The free parameter of torch's bicubic kernel."""
 
 
-def draw_warp(lengths: Tensor, window: int) -> tuple[Tensor, Tensor]:
+def draw_warp(lengths: Tensor, window: int, groups: int | None = None) -> tuple[Tensor, Tensor]:
     """Draw where each utterance is cut, and where the cut is moved to; (B,) both.
 
     The centre is uniform in [window, T - window), its new place in (centre - window,
     centre + window]. Both are zero, which is no warp, where T ≤ 2 · window.
+
+    Args:
+        lengths: (B,), T of each.
+        window: most frames that a cut is moved by.
+        groups: of as many rows each: one whose lengths are all equal has one draw, as a batch of
+            ESPnet's has. None: each utterance has its own.
     """
     draw = torch.rand(2, *lengths.shape, device=lengths.device)
+    if groups is not None:
+        own, each = draw.reshape(2, groups, -1), lengths.reshape(groups, -1)
+        equal = (each == each[:, :1]).all(1, keepdim=True)
+        draw = torch.where(equal, own[..., :1], own).flatten(1)
     room = lengths - 2 * window
     centre = window + (draw[0] * room).long().minimum(room - 1)
     moved = centre - window + 1 + (draw[1] * 2 * window).long().clamp(max=2 * window - 1)

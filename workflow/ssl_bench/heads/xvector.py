@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_bench.heads.masking import at_least, full_precision, masked_mean_std, valid_frames
+from ssl_bench.heads.padding import Padded
 
 CONTEXTS = ((5, 1), (3, 2), (3, 3), (1, 1), (1, 1))
 """Context size and dilation of the five TDNN layers."""
@@ -27,7 +28,7 @@ class TDNN(nn.Module):
         return self.kernel(windows).relu()
 
 
-class XVectorHead(nn.Module):
+class XVectorHead(Padded):
     """Linear(D→hidden) → five TDNN layers → mean and deviation over time → two linear layers.
 
     In training mode it returns the cosines of the second layer's output with one weight vector for
@@ -36,7 +37,8 @@ class XVectorHead(nn.Module):
     silence.
 
     Source: s3prl ``downstream/sv_voxceleb1/model.py`` (``XVector``, ``SP``, ``UtteranceExtractor``,
-    ``AMSoftmaxLoss``). Its pooling counts one padded frame of shorter utterances; this one none.
+    ``AMSoftmaxLoss``). Its ``SP`` counts one frame too many of all but the longest utterance of a
+    batch, which has seen padding; so does this one of a group's, with ``padding: group``.
     """
 
     def __init__(self, dim: int, speakers: int, hidden: int, pooled: int):
@@ -56,7 +58,8 @@ class XVectorHead(nn.Module):
         outside = ~valid_frames(lengths, features.shape[1])[..., None]
         features = at_least(features.masked_fill(outside, 0.0), SHRINKAGE + 1)
         x = self.tdnn(self.connector(features))
-        x = self.linear1(masked_mean_std(x, (lengths - SHRINKAGE).clamp(min=1))).relu()
+        counted = (lengths + 1).minimum(self.padded_to(lengths)) - SHRINKAGE
+        x = self.linear1(masked_mean_std(x, counted.clamp(min=1))).relu()
         if not self.training:
             return F.normalize(full_precision(x), dim=-1), lengths
         x = self.linear2(x).relu()

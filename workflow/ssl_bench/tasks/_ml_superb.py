@@ -2,7 +2,8 @@
 
 Text is upper case without ASCII punctuation. ESPnet sums a text's CTC loss and averages over the
 batch, it does not divide by the text's length; neither does this. SpecAugment's time masks are
-placed within the longest utterance of the batch, as ESPnet places them.
+placed within the longest utterance of the batch, or of its group (``padding: group``), as ESPnet
+places them.
 """
 
 import re

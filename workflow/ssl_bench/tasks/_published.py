@@ -55,6 +55,7 @@ def ml_superb(iterations: int) -> Recipe:
             batches="sorted",
             neighbours=8,
             last_batch="shared",
+            padding="group",
             buckets=4,
             evaluations=epochs,
             optimizer="adam",

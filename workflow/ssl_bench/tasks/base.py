@@ -76,7 +76,9 @@ class Task(ABC):
 
         Its ``forward(features (B, T, dim), lengths (B,))`` returns ``(outputs, lengths)``: outputs
         (B, T', C) with T' lengths for sequence tasks, (B, C) with unchanged lengths for the others.
-        It ignores padding. In eval mode an embedding task returns embeddings instead of logits.
+        It ignores padding, unless it is :class:`ssl_bench.heads.padding.Padded` and told of groups
+        (``padding: group``), in training mode. In eval mode an embedding task returns embeddings
+        instead of logits.
         """
 
     @abstractmethod

@@ -30,6 +30,7 @@ RECIPE = superb(
     batch_utterances=50,
     neighbours=10,
     last_batch="smaller",
+    padding="group",
     crop_seconds=8.0,
     crop="waveform",
     min_seconds=2.0,
