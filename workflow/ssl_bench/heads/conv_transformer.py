@@ -58,9 +58,10 @@ class ConvTransformerHead(Padded):
         if self.specaugment is not None:
             features = self.specaugment(features, lengths)
         mean = masked_mean(features, lengths)[:, None].to(features.dtype)
-        features = _zero_beyond(lengths, features) - mean
         padded = self.padded_to(lengths)
-        x = self.projector(at_least(_zero_beyond(padded, features), SHORTEST))
+        if padded is not lengths:
+            features = _zero_beyond(lengths, features)
+        x = self.projector(at_least(_zero_beyond(padded, features - mean), SHORTEST))
         x = self.conv(x[:, None]).relu()  # (B, dim, T', F')
         x = self.subsample(x.transpose(1, 2).flatten(2))
         begun = (lengths + 1).div(2, rounding_mode="floor")
