@@ -15,7 +15,7 @@ from random_checkpoints import BASE, BIASED, LARGE, Case, build, checkpoint_of
 from torch import nn
 
 from ssl_bench import cells, corpus, features, training
-from ssl_bench.company import Company
+from ssl_bench.company import Company, kept
 from ssl_bench.prefetch import readings
 from ssl_bench.runs import Run
 from ssl_bench.steps import make_step
@@ -279,3 +279,21 @@ def test_a_batch_of_pr_has_the_loss_and_gradient_of_s3prls_two(
         expected = gradients[name].flatten()
         torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-5, msg=name)
         assert expected.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_of_one_utterance_alone_the_featurizer_cuts_nothing(superb, opened, case) -> None:
+    """So where s3prl scores one at a time, dev and test have its states."""
+    own = opened(case, WAYS["sliding"])
+    for row in np.array([own.rows[name] for name in own.task.ids("dev")]):
+        wave = torch.from_numpy(own.heard.corpus.waveform(row).astype(np.float32)) / 32767
+        expected = [layer[0] for layer in theirs(superb, own.heard.upstream.expert, [wave])]
+        states, lengths = own.features.batch(np.array([row]), own.features.frames[row])
+        assert lengths.tolist() == [len(expected[0])]
+        torch.testing.assert_close(states[:, 0], torch.stack(expected), rtol=0, atol=0)
+
+
+def test_whatever_its_length() -> None:
+    samples = np.arange(800, 320_000)
+    alone = (samples - 400) // 320 + 1
+    assert (kept(samples, 320, 10_000) >= alone).all()

@@ -4,7 +4,7 @@ Such are crops of waveforms (``crops.py``) and batches that are encoded together
 Dev and test are read from where the states are, as ever.
 """
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -69,7 +69,7 @@ class Page:
 
 
 @dataclass(kw_only=True)
-class Heard(Features):
+class Heard(Features, ABC):
     """Batches of one corpus that a frozen upstream encodes when they are read."""
 
     corpus: Corpus
