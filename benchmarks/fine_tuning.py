@@ -100,9 +100,6 @@ def main() -> None:
             stride=upstream.stride,
             frames=np.array([frames]),
             device=device,
-            _starts=torch.empty(0),
-            _flat=None,
-            _live=None,
             corpus=None,  # type: ignore[arg-type]
             encoder=encoder,
         )

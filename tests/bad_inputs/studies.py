@@ -140,6 +140,29 @@ ROWS = {
         "found 'group'",
         "with batches: 'buckets' expected 'own'",
     ),
+    "buckets that are encoded together": row(
+        {"training__encode": "group"},
+        "tasks.ks: training: encode: 'group'",
+        "found 'buckets'",
+        "expected batches: random, sorted or sliding",
+    ),
+    "crops of states that are encoded together": row(
+        {
+            **UTTERANCES,
+            "training__batches": "random",
+            "training__crop_seconds": 1.0,
+            "training__encode": "group",
+        },
+        "tasks.ks: training: encode: 'group'",
+        "found 'states'",
+        "expected crop: waveform",
+    ),
+    "another kind's upstream that encodes together": row(
+        {**UTTERANCES, "training__batches": "random", "training__encode": "group"},
+        "tasks.ks: training: encode: 'group': upstreams.mini",
+        "found 'transformers'",
+        "expected kind 's3prl'",
+    ),
     "wrong type": row(
         {"training__steps": "many"}, "training.steps", "found 'many'", "expected an integer"
     ),

@@ -259,6 +259,24 @@ def test_crops_of_waveforms_are_encoded_besides_what_is_kept(repository, monkeyp
     assert hours("waveform")[1] == pytest.approx(total + batches * 50 * 8 / 3600)
 
 
+def test_batches_that_are_encoded_together_are_encoded_besides_what_is_kept(
+    repository, monkeypatch
+):
+    monkeypatch.chdir(repository)
+    study = load("config/paper.yaml").model_copy(update={"name": "never-run", "cache": "disk"})
+
+    def hours(encode):
+        tasks = {"pr": {**study.tasks["pr"], "training": {"encode": encode}}}
+        plan = work.make(study.model_copy(update={"tasks": tasks}))
+        of_pr = {s.corpus: s for s in plan.streams if s.upstream == "hubert_base"}["librispeech"]
+        return of_pr.hours.total, throughput.encoded_hours(plan, of_pr)
+
+    total, kept = hours("alone")
+    assert kept == total
+    batches = 3 * 100_000 + 10_000
+    assert hours("group")[1] == pytest.approx(total + batches * 32 * 100.6 / 28_539)
+
+
 def test_cells_that_were_timed_nowhere_are_listed(repository, monkeypatch, capsys):
     monkeypatch.chdir(repository)
     plan = work.make(load("config/paper.yaml").model_copy(update={"name": "never-run"}))

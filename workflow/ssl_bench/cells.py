@@ -19,8 +19,9 @@ import torch
 import SSL_Interface
 from ssl_bench import enlarging
 from ssl_bench.checkpoints import Checkpoints, discard
+from ssl_bench.company import Company
 from ssl_bench.corpus import make_task
-from ssl_bench.crops import open_crops
+from ssl_bench.crops import Crops
 from ssl_bench.device import demand_bf16, lease
 from ssl_bench.errors import StudyError
 from ssl_bench.evaluation import evaluate
@@ -235,11 +236,12 @@ def _open(study: Study, task: str, upstream: str, device: torch.device) -> Strea
     opened = open_features if study.fine_tune_of(upstream) is None else open_waveforms
     features = opened(study, upstream, config.corpus, device)
     training, heard = study.training_of(task), features
-    if training.encodes and training.crop_seconds is not None:
-        if isinstance(features, Waveforms):
-            heard = features.cropping(training.crop_seconds)
-        else:
-            heard = open_crops(study, upstream, config.corpus, features, training.crop_seconds)
+    seconds = training.crop_seconds if training.crops else None
+    if isinstance(features, Waveforms):
+        heard = features if seconds is None else features.cropping(seconds)
+    elif training.encodes:
+        kind = Company if training.encode == "group" else Crops
+        heard = kind.open(study, upstream, config.corpus, features, seconds)
     return Stream(study, task, upstream, made, features, rows, training, device, heard)
 
 
@@ -277,7 +279,7 @@ def _maker(stream: Stream, interface: str) -> Callable[[], Joined]:
             joined = SSL_Interface.create(kind, num_layers=layers, dim=features.dim, **options)
         head = enlarging.head(stream.task, first.output_dim, larger)
         if stream.training.padding == "group":
-            pad_by_group(head, stream.training.groups)
+            pad_by_group(head, stream.training.accumulated)
         return Joined(joined, head)
 
     return make

@@ -114,6 +114,16 @@ def _training_problems(study: Study, task: str) -> Iterator[str]:
     if training.select == "dev_loss" and not made.has_dev_loss:
         yield f"{where}: select: {kind!r} has no loss on dev; expected dev_metric or last"
     yield from (f"{where}: {line}" for line in training.conflicts())
+    if training.encode == "alone":
+        return
+    for name in study.upstreams:
+        kind, named = study.upstreams[name]["kind"], f"{where}: encode: 'group': upstreams.{name}"
+        if not study.interfaces_of(task, name):
+            continue
+        if kind != "s3prl":
+            yield f"{named}: expected kind 's3prl', which pads as its loop does; found {kind!r}"
+        elif study.fine_tune_of(name) is not None:
+            yield f"{named}: expected a frozen upstream, found fine_tune"
 
 
 def _enlarging_problems(study: Study, task: str) -> Iterator[str]:

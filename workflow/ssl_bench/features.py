@@ -226,9 +226,9 @@ class Features:
     stride: int
     frames: np.ndarray
     device: torch.device
-    _starts: Tensor
-    _flat: Tensor | None
-    _live: tuple[Upstream, Corpus, bool] | None
+    _starts: Tensor = field(default_factory=lambda: torch.empty(0))
+    _flat: Tensor | None = None
+    _live: tuple[Upstream, Corpus, bool] | None = None
     dtype: torch.dtype = field(default=STORED, kw_only=True)
     host: Host | None = field(default=None, kw_only=True)
     """What the host reads states from, where they are not in a GPU's memory."""
@@ -341,7 +341,8 @@ class Features:
         """Return a stream that holds a batch at least: this one, if nothing must be encoded."""
         if self._live is None:
             return self
-        flat, begins, unique = self._encode(batch.rows)
+        with fitting(self, batch.rows.shape, batch.width, None):
+            flat, begins, unique = self._encode(batch.rows)
         starts = torch.zeros(len(self.frames), dtype=begins.dtype, device=begins.device)
         starts[upload(torch.from_numpy(unique), begins.device)] = begins
         return replace(self, _starts=starts, _flat=flat, _live=None)

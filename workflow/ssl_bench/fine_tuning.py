@@ -24,8 +24,8 @@ from torch.utils.checkpoint import checkpoint
 
 from ssl_bench import registry
 from ssl_bench.corpus import Corpus
-from ssl_bench.crops import Excerpts, cropped
 from ssl_bench.features import Features, load_upstream, waveforms
+from ssl_bench.heard import Excerpts, cropped
 from ssl_bench.read_back import json_of
 from ssl_bench.recipe import FineTune
 from ssl_bench.runs import Joined, Run, Runs
@@ -215,7 +215,7 @@ class TunedRuns(Runs):
         return self.skeleton
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Waveforms(Features):
     """Recordings of one corpus in place of states, and the encoder that reads them."""
 
@@ -278,9 +278,6 @@ def open_waveforms(study: Study, upstream: str, corpus: str, device: torch.devic
         stride=about["stride"],
         frames=np.asarray(about["frames"]),
         device=device,
-        _starts=torch.empty(0),
-        _flat=None,
-        _live=None,
         corpus=Corpus(study.corpus_dir(corpus)),
         encoder=Encoder(loaded, parts, settings, study.normalize),
     )

@@ -61,6 +61,7 @@ def grouped_batches(
     spare: np.ndarray | None = None,
     weights: np.ndarray | None = None,
     cut: int | None = None,
+    accumulated: int = 1,
 ) -> Iterator[Batch]:
     """Yield ``steps`` batches for R runs, one a seed.
 
@@ -78,6 +79,8 @@ def grouped_batches(
             drawn once a pass.
         cut: joins so many groups of one utterance to one, of which a batch has ``each``; what is
             left of a pass is a smaller one.
+        accumulated: how many published batches a batch has: ``each``, unless groups are single
+            utterances that are not joined.
     """
     used = frames if crop is None else np.minimum(frames, crop)
     cut = cut and min(cut, len(groups))
@@ -110,6 +113,7 @@ def grouped_batches(
             int(edges[np.searchsorted(edges, longest)]),
             None if starts is None else np.stack([starts[s][:, :held].ravel() for s in seeds]),
             None if even else np.stack([_shares(sizes[seed], held) for seed in seeds]),
+            accumulated,
         )
 
 

@@ -79,7 +79,8 @@ def prefetch(
     """
     if not isinstance(features.host, Stored):
         for batch in batches:
-            yield batch, *features.batch(batch.rows, batch.width, layers, batch.starts)
+            page = features.page(batch)
+            yield batch, *page.batch(batch.rows, batch.width, layers, batch.starts)
     elif features.device.type == "cpu":
         yield from read_ahead(features, batches, layers)
     else:

@@ -39,6 +39,7 @@ class Training(Strict):
 
     ``crop_seconds`` trains on a random part of this length of every longer utterance, which
     ``crop`` cuts from its states or, before it is encoded, from its waveform;
+    ``encode: group`` encodes a published batch together, padded as in s3prl, when it is read.
     ``min_seconds`` leaves out training utterances that are no longer; ``balance`` draws utterances
     so that all classes are equally likely, in training and on dev. ``precision`` is that of forward
     passes on a GPU, by autocast; a CPU computes in fp32. ``order: shared`` gives all seeds the
@@ -59,6 +60,7 @@ class Training(Strict):
     buckets: int = Field(4, ge=1)
     crop_seconds: float | None = Field(None, gt=0)
     crop: Literal["states", "waveform"] = "states"
+    encode: Literal["alone", "group"] = "alone"
     min_seconds: float | None = Field(None, ge=0)
     balance: bool = False
     optimizer: Literal["adam", "adamw"] = "adam"
@@ -96,6 +98,10 @@ class Training(Strict):
             yield f"halve_seconds: expected batches: sliding; found {self.batches!r}"
         if self.padding == "group" and self.batches == "buckets":
             yield "padding: with batches: 'buckets' expected 'own', found 'group'"
+        if self.encode == "group" and self.batches == "buckets":
+            yield "encode: 'group': expected batches: random, sorted or sliding; found 'buckets'"
+        if self.encode == "group" and self.crop_seconds is not None and not self.crops:
+            yield "encode: 'group': expected crop: waveform; found 'states'"
         if self.neighbours is None:
             return
         if self.batches == "buckets":
@@ -128,9 +134,20 @@ class Training(Strict):
         return (self.batch_utterances or 1) // self.beside
 
     @property
-    def encodes(self) -> bool:
-        """Whether crops are encoded when they are read."""
+    def accumulated(self) -> int:
+        """Published batches of a batch."""
+        size = self.batch_utterances or 1
+        return size // (self.neighbours or size)
+
+    @property
+    def crops(self) -> bool:
+        """Whether waveforms are cropped."""
         return self.crop == "waveform" and self.crop_seconds is not None
+
+    @property
+    def encodes(self) -> bool:
+        """Whether what is trained on is encoded when it is read."""
+        return self.crops or self.encode == "group"
 
     @property
     def shapes(self) -> int:
@@ -149,7 +166,7 @@ class Training(Strict):
         of then keep their fingerprints.
         """
         keys = self.model_dump(exclude={"recipe"})
-        if not self.encodes:
+        if not self.crops:
             del keys["crop"]
         return {k: v for k, v in keys.items() if k not in _LATER or v != _LATER[k]}
 
@@ -172,6 +189,7 @@ _LATER: dict[str, Any] = {
     "padding": "own",
     "crop_seconds": None,
     "crop": "states",
+    "encode": "alone",
     "min_seconds": None,
     "balance": False,
     "precision": "bf16",

@@ -21,12 +21,15 @@ class Batch:
     waveforms are cropped; None where there are no crops.
     ``weights`` (R, B) is each row's share in the loss, None where all are equal: a row of no weight
     fills up a batch that is smaller than others of its shape.
+    ``groups`` of equally many rows, one after the other, are each a published batch, of those whose
+    gradients are accumulated; the last may be smaller.
     """
 
     rows: np.ndarray
     width: int
     starts: np.ndarray | None = None
     weights: np.ndarray | None = None
+    groups: int = 1
 
 
 def training_batches(

@@ -25,7 +25,7 @@ class Stream:
     training: Training
     device: torch.device
     heard: Features
-    """What training batches are read from: ``features``, or crops that are encoded then."""
+    """What training batches are read from: ``features``, or what is encoded then."""
 
 
 def enlarged(stream: Stream, interface: Any) -> enlarging.Enlarged | None:

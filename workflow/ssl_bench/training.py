@@ -213,7 +213,7 @@ class Course:
         starts, weights = (
             None if part is None else part[which] for part in (batch.starts, batch.weights)
         )
-        return Batch(batch.rows[which], batch.width, starts, weights)
+        return Batch(batch.rows[which], batch.width, starts, weights, batch.groups)
 
     def offer(
         self, value: np.ndarray, losses: np.ndarray | None, task: Task, step: int
@@ -304,6 +304,7 @@ def _batches(
             spare=spare,
             weights=weights,
             cut=training.cut,
+            accumulated=training.accumulated,
         )
     return training_batches(
         rows,

@@ -20,7 +20,7 @@ def turns(
 ) -> Iterator[dict[str, list[Run]]]:
     """Divide interfaces into those that are trained at once, each with its runs.
 
-    All are, where states or crops are encoded for every batch. A GPU that holds the states takes as
+    All are, where states are encoded for every batch. A GPU that holds the states takes as
     many as it has room for: they read the same batches, and one loss is computed for all of them.
     On a CPU, or from a disk, that would save nothing, and one at a time needs less memory.
     """

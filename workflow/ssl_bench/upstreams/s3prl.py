@@ -106,13 +106,12 @@ class S3PRLUpstream(Upstream):
         Raises:
             StudyError: a waveform is shorter than 50 ms, or layers differ in width.
         """
-        _demand_shortest(waveforms)
         groups: dict[int, list[int]] = defaultdict(list)
         for index, wave in enumerate(waveforms):
             groups[len(wave)].append(index)
         parts: dict[int, Tensor] = {}
         for members in groups.values():
-            states = self._states([waveforms[i] for i in members])
+            states = self.together([waveforms[i] for i in members])
             parts |= {index: states[:, place] for place, index in enumerate(members)}
         encoded = [parts[i] for i in range(len(waveforms))]
         lengths = torch.tensor([x.shape[1] for x in encoded], device=waveforms[0].device)
@@ -158,7 +157,13 @@ class S3PRLUpstream(Upstream):
             return False
         return bool(((own - theirs).norm(dim=-1) <= ALIKE * own.norm(dim=-1)).all())
 
-    def _states(self, waveforms: list[Tensor]) -> Tensor:
+    def together(self, waveforms: list[Tensor]) -> Tensor:
+        """Encode waveforms in one batch, padded as s3prl does → (L, B, T, D), T of the longest.
+
+        Raises:
+            StudyError: as :meth:`encode`.
+        """
+        _demand_shortest(waveforms)
         layers = self.expert(waveforms)["hidden_states"]
         widths = {x.shape[-1] for x in layers}
         if len(widths) != 1:

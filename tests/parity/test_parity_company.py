@@ -1,0 +1,299 @@
+"""``encode: group``: states and a step of PR, against s3prl's upstream, Featurizer and runner.
+
+The recordings are noise of mixed lengths and levels, the encoders random and small, the checkpoints
+in s3prl's own format.
+"""
+
+from argparse import Namespace
+from itertools import islice
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from random_checkpoints import BASE, BIASED, LARGE, Case, build, checkpoint_of
+from torch import nn
+
+from ssl_bench import cells, corpus, features, training
+from ssl_bench.company import Company, kept
+from ssl_bench.prefetch import readings
+from ssl_bench.runs import Run
+from ssl_bench.steps import make_step
+from ssl_bench.study import parse
+
+CPU = torch.device("cpu")
+CASES = [
+    Case("hubert", BASE, False),
+    Case("hubert", LARGE, True),
+    Case("wav2vec2", BASE, False),
+    Case("wav2vec2", BIASED, True),
+    Case("wavlm", BASE, False),
+    Case("wavlm", LARGE, True),
+    Case("data2vec", {**LARGE, "layer_norm_first": False}, True),
+]
+PHONES = [f"P{i:02}" for i in range(12)]
+TRAIN = 11
+PR = {"recipe": "none", "steps": 8, "batch_utterances": 8, "neighbours": 4, "buckets": 2}
+WAYS = {
+    "sliding": {"batches": "sliding"},  # as PR
+    "smaller": {"batches": "random", "last_batch": "smaller"},  # as SID, SV, ER
+    "shared": {"batches": "sorted", "last_batch": "shared"},
+    "one": {"batches": "random", "neighbours": None},  # as KS
+    "crops": {
+        "batches": "random",
+        "last_batch": "smaller",
+        "crop_seconds": 0.55,
+        "crop": "waveform",
+    },
+}
+
+
+def written(case, path):
+    """Write a checkpoint whose norms are not the identity, so that what they see shows."""
+    torch.manual_seed(2)
+    model, settings = build(case)
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    torch.save(checkpoint_of(case, model, settings), path)
+    return str(path)
+
+
+@pytest.fixture
+def opened(tmp_path, monkeypatch):
+    """``opened(case, training, **keys)``: the stream of phone recognition on noise."""
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    lines = ["path\tsplit\tspeaker\tphones"]
+    for split, count in {"train": TRAIN, "dev": 2, "test": 2}.items():
+        for i in range(count):
+            samples = random.integers(6_000, 16_000)
+            if split == "train" and i < 3:
+                samples = (12_800 + 70, 12_800 + 160, 16_000 - 1)[i]  # where the rules differ
+            wave = 0.01 * 1.4**i * random.standard_normal(samples) + 0.003 * i
+            soundfile.write(f"{split}-{i}.wav", wave.clip(-1, 1), 16_000)
+            phones = " ".join(random.choice(PHONES, random.integers(4, 12)))
+            lines.append(f"{split}-{i}.wav\t{split}\t{split}\t{phones}")
+    (tmp_path / "list.tsv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "phones.txt").write_text("\n".join(PHONES) + "\n")
+
+    def make(case, said, **keys):
+        upstream = {"kind": "s3prl", "name": f"{case.family}_local"}
+        upstream["path"] = written(case, tmp_path / "checkpoint.pt")
+        task = {"kind": "pr", "corpus": "noise", "hidden": 16, "vocabulary_file": "phones.txt"}
+        study = parse(
+            {
+                "name": "company",
+                "device": "cpu",
+                "seeds": 2,
+                "corpora": {"noise": {"kind": "manifest", "path": "list.tsv"}},
+                "upstreams": {"random": upstream},
+                "tasks": {"pr": task},
+                "interfaces": {"weighted_sum": {}},
+                "training": {"encode": "group", **PR, **said},
+                "sweep": {"learning_rates": [1e-2]},
+                "state_dtype": "fp32",
+                "normalize": False,
+                **keys,
+            }
+        )
+        corpus.prepare(study, "noise")
+        features.compute(study, "random", "noise", CPU)
+        return cells._open(study, "pr", "random", CPU)
+
+    return make
+
+
+def batches(own, seeds=(0, 1)):
+    rows = np.array([own.rows[name] for name in own.task.ids("train")])
+    return list(training._batches(list(seeds), own.task, own.heard, rows, own.training))
+
+
+def published(own, batch, seed):
+    """Yield for each published batch the places of its utterances in ours, and their waveforms."""
+    size = -(-batch.rows.shape[1] // batch.groups)
+    for first in range(0, batch.rows.shape[1], size):
+        places = np.arange(first, min(first + size, batch.rows.shape[1]))
+        if batch.weights is not None:
+            places = places[batch.weights[seed, places] > 0]
+        waves = []
+        for place in places:
+            wave = own.heard.corpus.waveform(batch.rows[seed, place])
+            if batch.starts is not None:
+                start = batch.starts[seed, place]
+                wave = wave[start : start + own.heard.cropped.samples]
+            waves.append(torch.from_numpy(wave.astype(np.float32)) / 32767)
+        yield places, waves
+
+
+def theirs(superb, expert, waves):
+    """What s3prl's upstream and Featurizer make of a batch: for each state a list of (T, D)."""
+    featurizer = superb("upstream.interfaces").Featurizer(expert, upstream_device="cpu")
+    with torch.no_grad():
+        return [featurizer.tolist(waves, state) for state in expert(waves)["hidden_states"]]
+
+
+@pytest.mark.parametrize(
+    ("case", "way"),
+    [(case, "sliding") for case in CASES] + [(CASES[0], way) for way in list(WAYS)[1:]],
+    ids=str,
+)
+def test_states_are_those_of_s3prls_padded_batch(superb, opened, case, way) -> None:
+    """To the last bit, whatever the batch; rows of no weight are neither encoded nor pad."""
+    own = opened(case, WAYS[way])
+    assert isinstance(own.heard, Company)
+    expert = own.heard.upstream.expert
+    longer, uneven = 0, False
+    for batch in batches(own):
+        states, lengths = own.heard.page(batch).batch(batch.rows, batch.width, None, batch.starts)
+        uneven |= batch.weights is not None
+        for seed in range(2):
+            for places, waves in published(own, batch, seed):
+                layers = theirs(superb, expert, waves)
+                for number, place in enumerate(places):
+                    expected = torch.stack([layer[number] for layer in layers])
+                    count = int(lengths[seed, place])
+                    assert count == expected.shape[1]
+                    assert torch.equal(states[seed, :, place, :count], expected)
+                    assert not states[seed, :, place, count:].any()
+                    longer += count - own.heard.upstream.frames(len(waves[number]))
+    assert longer > 0  # round(n / 320) frames are more than an utterance alone has
+    assert uneven is (way in ("smaller", "shared", "crops"))
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_company_changes_states(opened, case) -> None:
+    """Of all but wav2vec 2.0's Large form, whose frontend and attention see no padding."""
+    own = opened(case, WAYS["sliding"])
+    gap = 0.0
+    for batch in batches(own):
+        page = own.heard.page(batch)
+        states, lengths = page.batch(batch.rows, batch.width, None, batch.starts)
+        alone, own_lengths = own.features.batch(batch.rows, batch.width)
+        assert ((lengths - own_lengths).abs() <= 1).all()
+        inside = torch.arange(batch.width) < torch.minimum(lengths, own_lengths)[:, :, None]
+        apart = (states - alone).abs().amax((1, 4))
+        gap = max(gap, apart[inside].max().item())
+    if str(case) == "wav2vec2-pre":
+        assert gap < 1e-4
+    else:
+        assert gap > 1e-3
+
+
+def test_rows_of_no_weight_are_not_encoded_and_equal_groups_once(opened, monkeypatch) -> None:
+    own = opened(CASES[0], WAYS["smaller"])
+    asked = []
+    real = own.heard.upstream.together
+    monkeypatch.setattr(
+        own.heard.upstream, "together", lambda waves: asked.append(len(waves)) or real(waves)
+    )
+    for batch in batches(own, (0, 1, 0)):
+        assert batch.groups == 2
+        own.heard.page(batch)
+        distinct = batch.rows[:2].reshape(4, -1)
+        counts = np.full(4, distinct.shape[1])
+        if batch.weights is not None:
+            counts = (batch.weights[:2] > 0).reshape(4, -1).sum(1)
+        assert sorted(asked) == sorted(counts)
+        asked.clear()
+
+
+def test_a_batch_of_pr_has_the_loss_and_gradient_of_s3prls_two(
+    superb, opened, monkeypatch, on_the_cpu, tmp_path
+) -> None:
+    """Two batches of four whose gradients s3prl's runner accumulates: one of ours."""
+    own = opened(CASES[0], {**WAYS["sliding"], "precision": "fp32"})
+    settings = {
+        "runner": {
+            "total_steps": 1,
+            "gradient_clipping": 1,
+            "gradient_accumulate_steps": 2,
+            **dict.fromkeys(("log_step", "eval_step", "save_step"), 1000),
+        },
+        "optimizer": {"name": "TorchOptim", "torch_optim_name": "Adam", "lr": 1e-2},
+        "downstream_expert": {
+            "corpus": {"name": "x"},
+            "text": {"mode": "word", "vocab_file": str(tmp_path / "phones.txt")},
+            "model": {"project_dim": 16, "select": "FrameLevel", "zero_infinity": True},
+            "metric": ["per"],
+            "metric_higher_better": False,
+        },
+    }
+    said = dict.fromkeys(("init_ckpt", "upstream_model_config", "upstream_layer_selection"))
+    said |= dict.fromkeys(("upstream_refresh", "push_to_hf_hub", "upstream_trainable"), False)
+    arguments = Namespace(
+        **said,
+        upstream="hubert_local",
+        upstream_ckpt=str(tmp_path / "checkpoint.pt"),
+        upstream_feature_selection="hidden_states",
+        upstream_feature_normalize=False,
+        downstream="ctc",
+        device="cpu",
+        expdir=str(tmp_path),
+    )
+    superb("downstream.ctc.expert")
+    runner = superb("downstream.runner").Runner(arguments, settings)
+    featurizer, expert = runner.featurizer.model, runner.downstream.model
+    nn.init.normal_(featurizer.weights)
+    parameters = {
+        "interface.weighte_sum_weights": featurizer.weights,
+        "head.projector.weight": expert.projector.weight,
+        "head.projector.bias": expert.projector.bias,
+        "head.linear.weight": expert.model.linear.weight,
+        "head.linear.bias": expert.model.linear.bias,
+    }
+
+    runs = cells._runs(own, [Run(0, 1e-2)], cells._maker(own, "weighted_sum"), own.training)
+    assert set(runs.params) == set(parameters)
+    with torch.no_grad():
+        for name, value in parameters.items():
+            runs.params[name][0] = value
+    course = training.Course(runs, own.training, [0])
+    targets = training.Targets(own.task, own.rows, CPU)
+    (batch,) = islice(batches(own, [0]), 1)
+
+    served, names = [], own.task.ids("train")
+    for places, waves in published(own, batch, 0):
+        ids = [names[list(targets.rows).index(row)] for row in batch.rows[0, places]]
+        labels = [expert.tokenizer.encode(" ".join(own.task.phones[name])) for name in ids]
+        order = sorted(range(len(ids)), key=lambda i: -len(waves[i]))  # as s3prl collates
+        served.append(([waves[i].numpy() for i in order], [labels[i] for i in order], list("abcd")))
+    monkeypatch.setattr(expert, "get_dataloader", lambda split, epoch: served)
+    losses, gradients = [], {}
+    expert.register_forward_hook(lambda module, given, loss: losses.append(float(loss.detach())))
+
+    def kept(*_):
+        gradients.update({name: value.grad.clone() for name, value in parameters.items()})
+        return torch.zeros(())
+
+    monkeypatch.setattr(nn.utils, "clip_grad_norm_", kept)
+    runner.train()
+    assert len(losses) == 2
+
+    found = []
+    monkeypatch.setattr(runs, "update", lambda gradients, rate: found.append(gradients[0]))
+    (reads,) = readings(own.heard, [batch], [course])
+    training.learn(make_step(runs), [course], reads, targets, 1.0)
+    assert course.loss.item() == pytest.approx(np.mean(losses), rel=1e-5)
+    sizes = [value[0].numel() for value in runs.params.values()]
+    for name, gradient in zip(runs.params, found[0].split(sizes), strict=True):
+        expected = gradients[name].flatten()
+        torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-5, msg=name)
+        assert expected.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_of_one_utterance_alone_the_featurizer_cuts_nothing(superb, opened, case) -> None:
+    """So where s3prl scores one at a time, dev and test have its states."""
+    own = opened(case, WAYS["sliding"])
+    for row in np.array([own.rows[name] for name in own.task.ids("dev")]):
+        wave = torch.from_numpy(own.heard.corpus.waveform(row).astype(np.float32)) / 32767
+        expected = [layer[0] for layer in theirs(superb, own.heard.upstream.expert, [wave])]
+        states, lengths = own.features.batch(np.array([row]), own.features.frames[row])
+        assert lengths.tolist() == [len(expected[0])]
+        torch.testing.assert_close(states[:, 0], torch.stack(expected), rtol=0, atol=0)
+
+
+def test_whatever_its_length() -> None:
+    samples = np.arange(800, 320_000)
+    alone = (samples - 400) // 320 + 1
+    assert (kept(samples, 320, 10_000) >= alone).all()
