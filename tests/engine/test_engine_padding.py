@@ -105,15 +105,15 @@ def test_runs_learn_together_what_each_learns_alone(opened, monkeypatch, kind, p
 
 
 @pytest.mark.parametrize("kind", WAYS)
-def test_utterances_at_random_are_groups_of_their_own(opened, kind) -> None:
-    """So they see no padding, and a batch of more than there are goes on with the next pass."""
-    said = {"batches": "random", "last_batch": "filled", "batch_utterances": 30, "neighbours": None}
-    losses = [
-        [
-            row["train_loss"]
-            for row in learnt(opened(kind, padding=padding, **said), [Run(0, 0.01)])[1]
-        ]
-        for padding in ("own", "group")
-    ]
-    assert losses[0] == losses[1]
+@pytest.mark.parametrize(("neighbours", "groups"), [(None, 1), (10, 3)])
+def test_utterances_at_random_are_padded_together(opened, kind, neighbours, groups) -> None:
+    """In as many batches as are accumulated; one of more than there are takes the next pass's."""
+    said = {"batches": "random", "last_batch": "filled", "batch_utterances": 30}
+    losses = []
+    for padding in ("own", "group"):
+        stream = opened(kind, padding=padding, neighbours=neighbours, **said)
+        group, history = learnt(stream, [Run(0, 0.01)])
+        losses.append([row["train_loss"] for row in history])
+    assert {p.groups for p in group.skeleton.head.modules() if isinstance(p, Padded)} == {groups}
+    assert losses[0] != losses[1]
     assert torch.tensor(losses).isfinite().all()
