@@ -34,8 +34,8 @@ class Training(Strict):
     a pass where groups are ``sorted`` or ``random`` (:func:`ssl_bench.neighbours.groups_of`), and
     of a ``sliding`` group whose first utterance lasts more than ``halve_seconds`` the first half
     alone is trained on. With ``padding: group`` a head sees the padding that a group would have by
-    itself, where its published code does so in training (:mod:`ssl_bench.heads.padding`); with
-    ``own`` none does.
+    itself, where its published code does so in training and for a dev loss
+    (:mod:`ssl_bench.heads.padding`); with ``own`` none does.
 
     ``crop_seconds`` trains on a random part of this length of every longer utterance, which
     ``crop`` cuts from its states or, before it is encoded, from its waveform;
@@ -138,6 +138,13 @@ class Training(Strict):
         """Published batches of a batch."""
         size = self.batch_utterances or 1
         return size // (self.neighbours or size)
+
+    @property
+    def scored_padded(self) -> int | None:
+        """Utterances of a batch in which dev's padding is seen; None: it is seen in none."""
+        if self.padding == "own" or self.select != "dev_loss":
+            return None
+        return self.neighbours or self.batch_utterances
 
     @property
     def crops(self) -> bool:

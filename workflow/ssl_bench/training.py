@@ -88,7 +88,7 @@ def train(
         learn(taken, courses, reads, targets, _rate(training, step))
         if step not in marks:
             continue
-        scored = score(with_loss=training.select == "dev_loss")
+        scored = score(with_loss=training.select == "dev_loss", padded=training.scored_padded)
         values = []
         for place_of, (course, found) in enumerate(zip(courses, scored, strict=True)):
             value = np.array([task.value(table) for table in found.tables])
@@ -102,7 +102,9 @@ def train(
         say(f"{label}: step {step} of {training.steps}, dev {task.metric} {span}{note}")
     for course in courses:
         course.selection.apply()
-    finals = score() if training.average > 1 else [None] * len(courses)
+    # what selects may see padding, what is reported never does
+    rescored = training.average > 1 or training.scored_padded is not None
+    finals = score() if rescored else [None] * len(courses)
     trained = []
     for place_of, (course, final) in enumerate(zip(courses, finals, strict=True)):
         own_history = [
@@ -256,7 +258,7 @@ class Course:
         return rows
 
     def result(self, history: list[dict], final: Scored | None, task: Task) -> Trained:
-        """Return what is left, from the scores of averaged weights or else of the best step."""
+        """Return what is left, from a last score or else from that of the best step."""
         best = self.selection.best_steps
         if final is None:
             dev = _at(history, best, len(self.runs))
