@@ -42,6 +42,7 @@ def evaluate(
     with_loss: bool = False,
     drawn: list[str] | None = None,
     padded: int | None = None,
+    together: int | None = None,
 ) -> list[Scored]:
     """Score groups of runs over one reading of a split.
 
@@ -55,6 +56,8 @@ def evaluate(
         with_loss: add each run's mean loss over the utterances.
         drawn: the utterances to score in place of all of the split's, repeated ones too.
         padded: utterances of ESPnet's batches, whose padding heads see; None: they see none.
+        together: utterances of s3prl's batches, as a loader that does not shuffle cuts them; None:
+            which utterances are read at once changes nothing.
     """
     ids = np.array(task.ids(split) if drawn is None else drawn)
     own = np.array([rows[name] for name in ids])
@@ -64,6 +67,9 @@ def evaluate(
     batches = evaluation_batches(own, frames, int(batch_seconds / features.seconds_per_frame))
     if padded is not None:
         batches = published_batches(_sorted(task, ids, padded), own, frames)
+    elif together is not None:
+        cuts = np.arange(together, len(own), together)
+        batches = published_batches(np.split(np.arange(len(own)), cuts), own, frames)
     heads = [runs.skeleton.head for runs in groups]
     with torch.no_grad(), nullcontext() if padded is None else scored_together(heads):
         for reads in readings(features, batches, scorers):

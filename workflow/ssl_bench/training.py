@@ -52,12 +52,12 @@ def train(
     Args:
         groups: stacked runs of one interface each; changed in place.
         task: the task.
-        features: the stream.
+        features: what dev is read from.
         rows: row of the corpus table of every utterance.
         training: steps, batch size, schedule, selection.
         label: names the work in progress lines.
         keeper: writes checkpoints, and sets the training back to one that is there; None: nobody.
-        heard: what batches to train on are read from; None: ``features``, as dev is.
+        heard: what batches to train on are read from; None: ``features``.
 
     Returns:
         For each group, per run the dev value of the selected weights (NaN if the run diverged,
@@ -69,10 +69,10 @@ def train(
     taken = make_step(*groups)
     heard = heard or features
     batches = _batches(seeds, task, heard, targets.rows, training)
-    drawn = _drawn_dev(task) if training.balance else None
-    score = partial(
-        evaluate, groups, task, features, rows, "dev", training.scored_seconds, drawn=drawn
-    )
+    together = training.scored_together
+    drawn = _drawn_dev(task, as_drawn=together is not None) if training.balance else None
+    where = task, features, rows, "dev", training.scored_seconds
+    score = partial(evaluate, groups, *where, drawn=drawn, together=together)
     marks = _marks(training)
     history: list[dict] = []
     changing = {
@@ -322,12 +322,15 @@ def _batches(
     )
 
 
-def _drawn_dev(task: Task) -> list[str]:
-    """Draw as many dev utterances as there are, all classes equally likely, always the same."""
+def _drawn_dev(task: Task, as_drawn: bool = False) -> list[str]:
+    """Draw as many dev utterances as there are, all classes equally likely, always the same.
+
+    They are in dev's order, or ``as_drawn``, as a loader that draws them cuts its batches.
+    """
     ids = task.ids("dev")
     weights = _weights(task, ids)
     drawn = np.random.default_rng(0).choice(len(ids), size=len(ids), p=weights / weights.sum())
-    return [ids[place] for place in np.sort(drawn)]
+    return [ids[place] for place in (drawn if as_drawn else np.sort(drawn))]
 
 
 def _weights(task: Task, ids: list[str]) -> np.ndarray:
