@@ -1,6 +1,7 @@
 """``padding: group`` with ``select: dev_loss``: the dev loss is ESPnet's, written out here."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from ssl_bench import cells, evaluation, training
+from ssl_bench import cells, checkpoints, evaluation, training
 from ssl_bench import runs as runs_module
+from ssl_bench.checkpoints import Checkpoints
 from ssl_bench.evaluation import evaluate
 from ssl_bench.fine_tuning import Tuned
 from ssl_bench.heads.padding import Padded, scored_together
@@ -65,10 +67,10 @@ def made(stream: Stream, runs: list[Run]) -> Runs:
     return cells._runs(stream, runs, cells._maker(stream, "mean"), stream.training)
 
 
-def trained(stream: Stream, runs: list[Run]):
+def trained(stream: Stream, runs: list[Run], keeper: Any = None):
     group = made(stream, runs)
     where = [group], stream.task, stream.features, stream.rows
-    (found,) = training.train(*where, stream.training, "dev loss")
+    (found,) = training.train(*where, stream.training, "dev loss", keeper)
     return group, found
 
 
@@ -202,6 +204,32 @@ def test_heads_see_padding_no_longer_than_dev_is_scored(opened) -> None:
         lost()
     assert seen == [1] * len(parts)
     assert [part.scored for part in parts] == [None] * len(parts)
+
+
+def test_a_training_that_was_killed_ends_in_the_same_bits(opened, monkeypatch) -> None:
+    """The node is lost before the last of four steps, after the first evaluation."""
+    monkeypatch.setenv(checkpoints.VARIABLE, "0")
+    stream = opened()
+    _, expected = trained(stream, RUNS)
+    kept = Checkpoints(Path("kept"), "dev loss", torch.device("cpu"), 4, cell="x")
+    real, left = training.learn, [3]
+
+    def learn(*arguments) -> None:
+        if not left[0]:
+            raise ConnectionError("the node is gone")
+        left[0] -= 1
+        real(*arguments)
+
+    monkeypatch.setattr(training, "learn", learn)
+    with pytest.raises(ConnectionError), kept.keeper(0, RUNS) as keeper:
+        trained(stream, RUNS, keeper)
+    left[0] = 1  # and no more
+    with kept.keeper(0, RUNS) as keeper:
+        _, found = trained(stream, RUNS, keeper)
+    assert left == [0]
+    assert found.history == expected.history
+    assert found.dev.tolist() == expected.dev.tolist()
+    assert found.best_step.tolist() == expected.best_step.tolist()
 
 
 def test_a_cell_has_the_published_loss_and_scores_of_utterances_alone(ready) -> None:
