@@ -163,6 +163,23 @@ ROWS = {
         "found 'transformers'",
         "expected kind 's3prl'",
     ),
+    "no utterance that is scored together": row(
+        {"training__scored_utterances": 0},
+        "training.scored_utterances",
+        "found 0",
+        "expected a number greater than or equal to 1",
+    ),
+    "a padded dev loss that is scored together": row(
+        {
+            **UTTERANCES,
+            **{"training__batches": "random", "training__encode": "group"},
+            **{"training__select": "dev_loss", "training__padding": "group"},
+            "training__scored_utterances": 4,
+        },
+        "tasks.ks: training: scored_utterances",
+        "found 4",
+        "with select: dev_loss and padding: group, which says the batches of dev, expected null",
+    ),
     "wrong type": row(
         {"training__steps": "many"}, "training.steps", "found 'many'", "expected an integer"
     ),

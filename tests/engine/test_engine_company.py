@@ -1,4 +1,4 @@
-"""``encode: group``: what is trained on is encoded in company, anew at each step."""
+"""``encode: group``: what is trained on, or scored, is encoded in company, anew at each step."""
 
 import json
 import sys
@@ -10,12 +10,15 @@ import pytest
 import torch
 import yaml
 from random_checkpoints import BASE, Case, write_s3prl
+from safetensors.torch import load_file
 
-from ssl_bench import cells, checkpoints, training
+from ssl_bench import cells, checkpoints, registry, training
 from ssl_bench.__main__ import main
 from ssl_bench.checkpoints import Checkpoints
 from ssl_bench.company import Company, Together
 from ssl_bench.errors import StudyError
+from ssl_bench.evaluation import evaluate
+from ssl_bench.recipe import Training, settle
 from ssl_bench.runs import Run
 from ssl_bench.sampling import Batch
 from ssl_bench.steps import make_step
@@ -29,6 +32,7 @@ WAYS = {
     "shared": {"batches": "sorted", "neighbours": 7, "last_batch": "shared", "batch_utterances": 7},
     "crops": {"batches": "random", "crop_seconds": 0.35, "crop": "waveform"},
     "balance": {"batches": "random", "balance": True},
+    "scored": {"batches": "random", "balance": True, "scored_utterances": 4},
 }
 RUNS = [Run(0, 1e-2), Run(1, 1e-2)]
 
@@ -50,7 +54,11 @@ def opened(ready, raw, upstreams):
             **{
                 "training": {**SAID, **said},
                 "tasks": {task: raw["tasks"][task]},
-                "interfaces": ["mean", "weighted_sum"],
+                "interfaces": {
+                    "mean": {},
+                    "weighted_sum": {},
+                    "each": {"kind": "single_layer", "layer": "each"},
+                },
                 "upstreams": upstreams,
                 "state_dtype": "fp32",
                 **keys,
@@ -64,7 +72,7 @@ def opened(ready, raw, upstreams):
 def learned(own, runs, *names, keeper=None):
     groups = [cells._runs(own, runs, cells._maker(own, name), own.training) for name in names]
     found = training.train(
-        *(groups, own.task, own.features, own.rows, own.training, "company", keeper, own.heard)
+        *(groups, own.task, own.scored, own.rows, own.training, "company", keeper, own.heard)
     )
     return groups, found
 
@@ -145,7 +153,7 @@ class Lost(Exception):
     """The node is gone."""
 
 
-@pytest.mark.parametrize("way", ["smaller", "crops"])
+@pytest.mark.parametrize("way", ["smaller", "crops", "scored"])
 def test_a_training_that_was_killed_ends_in_the_same_bits(opened, monkeypatch, way) -> None:
     monkeypatch.setenv(checkpoints.VARIABLE, "0")
     own = opened(WAYS[way])
@@ -216,6 +224,110 @@ def test_a_study_trains_and_scores_its_cells(raw, upstreams, monkeypatch) -> Non
         assert said.get("encode") == ("group" if task == "pr" else None)
 
 
+# ---- what is scored
+
+
+@pytest.fixture
+def heard(monkeypatch) -> list[list[int]]:
+    """The samples of the utterances of each encoding."""
+    found: list[list[int]] = []
+    real = Together.encode
+
+    def listening(self, waveforms):
+        found.append([len(wave) for wave in waveforms])
+        return real(self, waveforms)
+
+    monkeypatch.setattr(Together, "encode", listening)
+    return found
+
+
+def samples(own, ids, size: int) -> list[list[int]]:
+    """Those of a loader's batches of these utterances."""
+    every = own.heard.corpus.table["samples"].to_numpy()[[own.rows[name] for name in ids]].tolist()
+    return [every[first : first + size] for first in range(0, len(every), size)]
+
+
+def score(own, groups, split, **keys):
+    return evaluate(groups, own.task, own.scored, own.rows, split, 0.5, **keys)
+
+
+@pytest.mark.parametrize("way", ["random", "crops"])
+@pytest.mark.parametrize("cache", ["disk", "memory", "live"])
+def test_a_split_is_encoded_in_batches_of_its_order(opened, heard, way, cache) -> None:
+    """Whole, and once for all interfaces; of 9 utterances the last batch has one."""
+    own = opened({**WAYS[way], "scored_utterances": 4}, cache=cache)
+    assert isinstance(own.scored, Company)
+    probes = [Run(0, 1e-2, layer) for layer in range(own.features.layers)]
+    groups = [
+        cells._runs(own, runs, cells._maker(own, name), own.training)
+        for name, runs in (("mean", RUNS), ("weighted_sum", RUNS), ("each", probes))
+    ]
+    heard.clear()
+    together = score(own, groups, "test", together=4)
+    assert heard == samples(own, own.task.ids("test"), 4)
+    assert [len(part) for part in heard] == [4, 4, 1]
+    for group, found in zip(groups, together, strict=True):
+        (alone,) = score(own, [group], "test", together=4)
+        for one, other in zip(found.tables, alone.tables, strict=True):
+            pd.testing.assert_frame_equal(one, other)
+
+
+def test_a_balanced_dev_is_encoded_as_it_is_drawn(opened, heard) -> None:
+    """In batches of the draw's own order, in which an utterance may come twice."""
+    own = opened(WAYS["scored"])
+    drawn = training._drawn_dev(own.task, as_drawn=True)
+    assert sorted(drawn) == sorted(training._drawn_dev(own.task))
+    assert len(set(drawn)) < len(drawn)
+    learned(own, RUNS, "weighted_sum")
+    dev = samples(own, drawn, 4)
+    step = [8, 8]  # of two seeds
+    assert [len(part) for part in heard] == 2 * (3 * step + [4, 2])
+    assert heard[6:8] == heard[14:] == dev
+
+
+@pytest.mark.parametrize(
+    "said", [{"scored_utterances": None}, {"encode": "alone", "scored_utterances": 4}], ids=str
+)
+def test_else_each_utterance_is_scored_alone(opened, heard, said) -> None:
+    own = opened({**WAYS["random"], **said})
+    assert own.scored is own.features
+    assert own.training.scored_together is None
+
+
+def test_a_cell_has_scores_of_published_batches(ready, raw, upstreams) -> None:
+    """Its weights, scored by themselves: dev as it is drawn, and test."""
+    study = ready(
+        training={**SAID, **WAYS["scored"], "average": 2},
+        tasks={"ks": raw["tasks"]["ks"]},
+        interfaces=["weighted_sum"],
+        upstreams=upstreams,
+        sweep={"learning_rates": [1e-2]},
+    )
+    cells.sweep(study, "ks", "mini", "all")
+    cells.run(study, "ks", "mini", "all")
+    folder = study.pack_dir("ks", "mini", "all") / "weighted_sum"
+    about = json.loads((folder / "metrics.json").read_text())
+    assert about["config"]["training"]["scored_utterances"] == 4
+    own = cells._open(study, "ks", "mini", CPU)
+    group = cells._runs(own, RUNS, cells._maker(own, "weighted_sum"), own.training)
+    weights = load_file(folder / "weights.safetensors")
+    group.restore({name: weights[f"0.{name}"] for name in group.params})
+    drawn = {"dev": training._drawn_dev(own.task, as_drawn=True), "test": None}
+    for split, ids in drawn.items():
+        (found,) = score(own, [group], split, together=4, drawn=ids)
+        values = [own.task.value(table) for table in found.tables]
+        assert [row[split] for row in about["runs"]] == values
+
+
+@pytest.mark.parametrize(("kind", "size"), [("ks", 32), ("ic", 32), ("er", 4), ("sid", None)])
+def test_who_publishes_batches_that_are_scored(kind, size) -> None:
+    published = registry.load("tasks", kind).RECIPE.training
+    assert settle(published, Training(encode="group")).scored_together == size
+    alone = settle(published, Training())
+    assert alone.scored_together is None
+    assert "scored_utterances" not in alone.identity()
+
+
 # ---- what is refused
 
 
@@ -238,9 +350,10 @@ def test_an_upstream_that_the_task_leaves_out_may_be_of_any_kind(raw, ready, ups
 
 
 def test_encode_is_part_of_a_cell_only_where_it_is_said() -> None:
-    from ssl_bench.recipe import Training
-
     plain = Training(batch_seconds=9.0)
     assert Training(batch_seconds=9.0, encode="alone").identity() == plain.identity()
     group = Training(batch_seconds=9.0, encode="group", crop="waveform")
     assert group.identity() == {**plain.identity(), "encode": "group"}
+    scored = group.model_copy(update={"scored_utterances": 4})
+    assert scored.identity() == {**group.identity(), "scored_utterances": 4}
+    assert Training(batch_seconds=9.0, scored_utterances=4).identity() == plain.identity()

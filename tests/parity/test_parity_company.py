@@ -1,13 +1,17 @@
-"""``encode: group``: states and a step of PR, against s3prl's upstream, Featurizer and runner.
+"""``encode: group``: states, a step of PR, and scores of ER and IC, against s3prl's own.
+
+That is its upstream, Featurizer, runner, and the experts' loaders and heads.
 
 The recordings are noise of mixed lengths and levels, the encoders random and small, the checkpoints
 in s3prl's own format.
 """
 
 from argparse import Namespace
+from collections import defaultdict
 from itertools import islice
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import torch
@@ -16,6 +20,7 @@ from torch import nn
 
 from ssl_bench import cells, corpus, features, training
 from ssl_bench.company import Company, kept
+from ssl_bench.evaluation import evaluate
 from ssl_bench.prefetch import readings
 from ssl_bench.runs import Run
 from ssl_bench.steps import make_step
@@ -32,6 +37,8 @@ CASES = [
     Case("data2vec", {**LARGE, "layer_norm_first": False}, True),
 ]
 PHONES = [f"P{i:02}" for i in range(12)]
+EMOTIONS = ["neu", "hap", "ang", "sad"]
+SLOTS = ["action", "object", "location"]
 TRAIN = 11
 PR = {"recipe": "none", "steps": 8, "batch_utterances": 8, "neighbours": 4, "buckets": 2}
 WAYS = {
@@ -63,8 +70,8 @@ def opened(tmp_path, monkeypatch):
     """``opened(case, training, **keys)``: the stream of phone recognition on noise."""
     monkeypatch.chdir(tmp_path)
     random = np.random.default_rng(0)
-    lines = ["path\tsplit\tspeaker\tphones"]
-    for split, count in {"train": TRAIN, "dev": 2, "test": 2}.items():
+    lines = ["\t".join(["path", "split", "speaker", "phones", "emotion", *SLOTS])]
+    for split, count in {"train": TRAIN, "dev": 6, "test": 7}.items():
         for i in range(count):
             samples = random.integers(6_000, 16_000)
             if split == "train" and i < 3:
@@ -72,14 +79,17 @@ def opened(tmp_path, monkeypatch):
             wave = 0.01 * 1.4**i * random.standard_normal(samples) + 0.003 * i
             soundfile.write(f"{split}-{i}.wav", wave.clip(-1, 1), 16_000)
             phones = " ".join(random.choice(PHONES, random.integers(4, 12)))
-            lines.append(f"{split}-{i}.wav\t{split}\t{split}\t{phones}")
+            labels = [EMOTIONS[i % 4], *(f"{slot}{i % 4}" for slot in SLOTS)]
+            lines.append("\t".join([f"{split}-{i}.wav", split, split, phones, *labels]))
     (tmp_path / "list.tsv").write_text("\n".join(lines) + "\n")
     (tmp_path / "phones.txt").write_text("\n".join(PHONES) + "\n")
 
-    def make(case, said, **keys):
+    def make(case, said, kind="pr", **keys):
         upstream = {"kind": "s3prl", "name": f"{case.family}_local"}
         upstream["path"] = written(case, tmp_path / "checkpoint.pt")
-        task = {"kind": "pr", "corpus": "noise", "hidden": 16, "vocabulary_file": "phones.txt"}
+        task = {"kind": kind, "corpus": "noise", "hidden": 16}
+        if kind == "pr":
+            task["vocabulary_file"] = "phones.txt"
         study = parse(
             {
                 "name": "company",
@@ -87,7 +97,7 @@ def opened(tmp_path, monkeypatch):
                 "seeds": 2,
                 "corpora": {"noise": {"kind": "manifest", "path": "list.tsv"}},
                 "upstreams": {"random": upstream},
-                "tasks": {"pr": task},
+                "tasks": {kind: task},
                 "interfaces": {"weighted_sum": {}},
                 "training": {"encode": "group", **PR, **said},
                 "sweep": {"learning_rates": [1e-2]},
@@ -98,7 +108,7 @@ def opened(tmp_path, monkeypatch):
         )
         corpus.prepare(study, "noise")
         features.compute(study, "random", "noise", CPU)
-        return cells._open(study, "pr", "random", CPU)
+        return cells._open(study, kind, "random", CPU)
 
     return make
 
@@ -291,6 +301,135 @@ def test_of_one_utterance_alone_the_featurizer_cuts_nothing(superb, opened, case
         states, lengths = own.features.batch(np.array([row]), own.features.frames[row])
         assert lengths.tolist() == [len(expected[0])]
         torch.testing.assert_close(states[:, 0], torch.stack(expected), rtol=0, atol=0)
+
+
+# ---- what is scored
+
+
+class Noises(torch.utils.data.Dataset):
+    """The utterances of a split in their order, as an expert's own data set returns them."""
+
+    idx2emotion = dict(enumerate(EMOTIONS))
+
+    def __init__(self, own, split, label_of) -> None:
+        self.own, self.ids, self.label_of = own, own.task.ids(split), label_of
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, place):
+        name = self.ids[place]
+        wave = self.own.heard.corpus.waveform(self.own.rows[name]).astype(np.float32) / 32767
+        return wave, self.label_of(self.own.task.rows.loc[name]), name
+
+    def collate_fn(self, samples):
+        return tuple(map(list, zip(*samples, strict=True)))
+
+
+class Emotions:
+    """Stands for IEMOCAP while the expert is made."""
+
+    class_num, idx2emotion = 4, Noises.idx2emotion
+
+    def __init__(self, *_) -> None: ...
+
+    def __len__(self) -> int:
+        return 10
+
+
+LINEAR = {"projector_dim": 16, "select": "UtteranceLevel"}
+LINEAR["UtteranceLevel"] = {"pooling": "MeanPooling"}
+LOADER = {"num_workers": 0, "eval_batch_size": 4}
+
+
+def emotion(superb, own, monkeypatch, tmp_path):
+    """Return ER's expert, a label as it takes it, and its row of each of our classes."""
+    module = superb("downstream.emotion.expert")
+    monkeypatch.setattr(module, "IEMOCAPDataset", Emotions)
+    data = {"root": "", "meta_data": "", "pre_load": False, "valid_ratio": 0.2, **LOADER}
+    expert = module.DownstreamExpert(
+        own.features.dim, {"datarc": data, "modelrc": LINEAR}, str(tmp_path)
+    )
+    order = [EMOTIONS.index(name) for name in own.task.classes["emotion"]]
+    return expert, lambda row: EMOTIONS.index(row["emotion"]), order
+
+
+def intent(superb, own, monkeypatch, tmp_path):
+    """The same of IC."""
+    module = superb("downstream.fluent_commands.expert")
+    (tmp_path / "data").mkdir()
+    names = pd.DataFrame({slot: [f"{slot}{i}" for i in (2, 0, 3, 1)] for slot in SLOTS})
+    for split in ("train", "valid", "test"):
+        names.assign(path="a.wav").to_csv(tmp_path / "data" / f"{split}_data.csv")
+    data = {"file_path": str(tmp_path), **LOADER}
+    expert = module.DownstreamExpert(
+        own.features.dim, {"datarc": data, "modelrc": LINEAR}, str(tmp_path)
+    )
+    order = [
+        4 * place + expert.Sy_intent[slot][name]
+        for place, slot in enumerate(SLOTS)
+        for name in own.task.classes[slot]
+    ]
+    return expert, lambda row: [expert.Sy_intent[slot][row[slot]] for slot in SLOTS], order
+
+
+@pytest.mark.parametrize("split", ["dev", "test"])
+@pytest.mark.parametrize(("kind", "make"), [("er", emotion), ("ic", intent)])
+@pytest.mark.parametrize("case", CASES[:2], ids=str)
+def test_a_split_is_scored_in_s3prls_batches(
+    superb, opened, monkeypatch, tmp_path, case, kind, make, split
+) -> None:
+    """Those of the expert's loader; logits, predictions and their mean, also with crops."""
+    said = {**WAYS["crops"], "precision": "fp32", "scored_utterances": 4}
+    own = opened(case, said, kind)
+    upstream = own.heard.upstream.expert
+    torch.manual_seed(0)
+    expert, label_of, order = make(superb, own, monkeypatch, tmp_path)
+    expert.eval()
+    featurizer = superb("upstream.interfaces").Featurizer(upstream, upstream_device="cpu")
+    nn.init.normal_(featurizer.weights)
+    setattr(expert, f"{split}_dataset", Noises(own, split, label_of))
+
+    records, logits, sizes = defaultdict(list), [], []
+    expert.model.register_forward_hook(lambda module, given, out: logits.append(out[0]))
+    with torch.no_grad():
+        for waves, labels, names in expert.get_dataloader(split):
+            wavs = [torch.from_numpy(np.asarray(wave)) for wave in waves]
+            features = featurizer(wavs, upstream(wavs))
+            expert(split, features, labels, names, records)
+            sizes.append(len(names))
+    assert sizes == {"dev": [4, 2], "test": [4, 3]}[split]
+
+    runs = cells._runs(own, [Run(0, 1e-2)], cells._maker(own, "weighted_sum"), own.training)
+    linear = expert.model.post_net.linear
+    weights = {
+        "interface.weighte_sum_weights": featurizer.weights,
+        "head.projector.weight": expert.projector.weight,
+        "head.projector.bias": expert.projector.bias,
+        "head.linear.weight": linear.weight[order],
+        "head.linear.bias": linear.bias[order],
+    }
+    runs.restore({name: value[None] for name, value in weights.items()})
+    ours, real = [], runs.forward
+
+    def forward(*given, **keys):
+        outputs, lengths = real(*given, **keys)
+        ours.append(outputs[0])
+        return outputs, lengths
+
+    monkeypatch.setattr(runs, "forward", forward)
+    where = own.rows, split, own.training.scored_seconds
+    (found,) = evaluate([runs], own.task, own.scored, *where, together=4)
+    assert [len(part) for part in ours] == sizes
+    torch.testing.assert_close(torch.cat(ours), torch.cat(logits)[:, order], rtol=0, atol=1e-5)
+    table = found.tables[0].set_index("id")["correct"]
+    assert table[records["filename"]].tolist() == records["acc"]
+
+    ours.clear()
+    evaluate([runs], own.task, own.features, *where)
+    rows = own.features.frames[[own.rows[name] for name in own.task.ids(split)]]
+    alone = torch.cat(ours)[np.argsort(np.argsort(-rows, kind="stable"))]
+    assert (alone - torch.cat(logits)[:, order]).abs().max() > 1e-3
 
 
 def test_whatever_its_length() -> None:

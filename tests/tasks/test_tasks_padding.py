@@ -3,11 +3,10 @@
 ESPnet is not installed, so its rules are written out here, from the files that are named.
 """
 
-import math
-
 import pytest
 import torch
 import torch.nn.functional as F
+from espnet_rules import espnet
 from torch import Tensor
 from torch.func import functional_call, stack_module_state
 
@@ -15,7 +14,6 @@ from ssl_bench.heads.conv_transformer import ConvTransformerHead
 from ssl_bench.heads.padding import longest, pad_by_group
 from ssl_bench.heads.specaugment import SpecAugment
 from ssl_bench.heads.time_warp import draw_warp
-from ssl_bench.heads.transformer import sinusoids
 from ssl_bench.tasks.asr import Config as AsrConfig
 from ssl_bench.tasks.mono_asr import Config as MonoConfig
 
@@ -39,28 +37,6 @@ def test_a_group_is_padded_to_its_longest() -> None:
 
 
 # ---- ML-SUPERB's recogniser
-
-
-def espnet(head: ConvTransformerHead, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """One batch as ESPnet computes it, without augmentation; features (B, T, D), T the longest.
-
-    ``espnet2/layers/utterance_mvn.py``: padding is zero, and the mean is taken from all frames of
-    the batch, padding as well. ``espnet2/asr/encoder/transformer_encoder.py`` and
-    ``Conv2dSubsampling2``: the mask of input frames is cut as the two convolutions cut frames, two
-    at the end of each and every second of the first, and says which keys are attended to; its sum
-    is the length for CTC.
-    """
-    inside = torch.arange(features.shape[1]) < lengths[:, None]
-    features = features * inside[..., None]
-    x = head.projector(features - features.sum(1, keepdim=True) / lengths[:, None, None])
-    x = head.conv(x[:, None]).relu().transpose(1, 2).flatten(2)
-    x = head.subsample(x)
-    kept = inside[:, : inside.shape[1] - 2][:, ::2]
-    kept = kept[:, : kept.shape[1] - 2]
-    x = x * math.sqrt(x.shape[-1]) + sinusoids(x.shape[1], x.shape[2], x)
-    for layer in head.layers:
-        x = layer(x, kept)
-    return head.linear(head.norm(x)), kept.sum(1)
 
 
 def ctc(outputs: Tensor, lengths: Tensor, targets: Tensor, counts: Tensor) -> Tensor:

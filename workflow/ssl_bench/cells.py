@@ -8,6 +8,7 @@ gained an interface, trains only the cells that are missing.
 import copy
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -152,7 +153,7 @@ def _train(
             trained = train(
                 groups,
                 stream.task,
-                stream.features,
+                stream.scored,
                 stream.rows,
                 training,
                 kept.label,
@@ -207,7 +208,8 @@ def _train_cells(stream: Stream, folder: Path, runs: dict[str, list[Run]], chose
         whole = [part for part in turn if not np.isnan(part.trained.dev).any()]
         tests = evaluate(
             [part.group for part in whole],
-            *(stream.task, stream.features, stream.rows, "test", stream.training.scored_seconds),
+            *(stream.task, stream.scored, stream.rows, "test", stream.training.scored_seconds),
+            together=stream.training.scored_together,
         )
         for part, scored in zip(whole, tests, strict=True):
             left[part.interface].add(stream, part, scored.tables)
@@ -242,7 +244,8 @@ def _open(study: Study, task: str, upstream: str, device: torch.device) -> Strea
     elif training.encodes:
         kind = Company if training.encode == "group" else Crops
         heard = kind.open(study, upstream, config.corpus, features, seconds)
-    return Stream(study, task, upstream, made, features, rows, training, device, heard)
+    scored = features if training.scored_together is None else replace(heard, cropped=None)
+    return Stream(study, task, upstream, made, features, rows, training, device, heard, scored)
 
 
 def _maker(stream: Stream, interface: str) -> Callable[[], Joined]:

@@ -4,7 +4,8 @@ Its runner hands the waveforms of a batch to the upstream, whose expert pads the
 Featurizer cuts what comes back to round(n / stride) frames of an utterance of n samples
 (``s3prl/upstream/interfaces.py``, ``tolist``). Padding enters the statistics of a GroupNorm, and a
 frame or so of it is attended to. So the states of an utterance depend on the others, and a batch is
-encoded when it is read. Dev and test are read as ever, each utterance alone.
+encoded when it is read. Dev and test are so, too, where s3prl scores several at once
+(``scored_utterances``); else they are read as ever, each utterance alone.
 """
 
 from dataclasses import dataclass

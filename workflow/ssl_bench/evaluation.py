@@ -1,5 +1,11 @@
-"""The scoring: every run's predictions on a split, one row per utterance or trial."""
+"""The scoring: every run's predictions on a split, one row per utterance or trial.
 
+An utterance is scored as if it were alone, whatever the batch, but for two things that are
+published otherwise: a dev loss in which heads see padding, and utterances that are encoded
+together. Then a batch is a published one.
+"""
+
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +15,11 @@ import torch
 from torch import Tensor
 
 from ssl_bench.features import Features
+from ssl_bench.heads.padding import scored_together
+from ssl_bench.neighbours import groups_of
 from ssl_bench.prefetch import readings
 from ssl_bench.runs import Runs
-from ssl_bench.sampling import Batch, evaluation_batches
+from ssl_bench.sampling import Batch, evaluation_batches, published_batches
 from ssl_bench.tasks.base import Task
 
 
@@ -33,6 +41,8 @@ def evaluate(
     *,
     with_loss: bool = False,
     drawn: list[str] | None = None,
+    padded: int | None = None,
+    together: int | None = None,
 ) -> list[Scored]:
     """Score groups of runs over one reading of a split.
 
@@ -45,18 +55,37 @@ def evaluate(
         batch_seconds: of audio at once, padding included.
         with_loss: add each run's mean loss over the utterances.
         drawn: the utterances to score in place of all of the split's, repeated ones too.
+        padded: utterances of ESPnet's batches, whose padding heads see; None: they see none.
+        together: utterances of s3prl's batches, as a loader that does not shuffle cuts them; None:
+            which utterances are read at once changes nothing.
     """
     ids = np.array(task.ids(split) if drawn is None else drawn)
     own = np.array([rows[name] for name in ids])
     name_of = dict(zip(own.tolist(), ids.tolist(), strict=True))
-    width = int(batch_seconds / features.seconds_per_frame)
+    frames = features.frames[own]
     scorers = [_Scorer(runs, task, with_loss) for runs in groups]
-    batches = evaluation_batches(own, features.frames[own], width)
-    with torch.no_grad():
+    batches = evaluation_batches(own, frames, int(batch_seconds / features.seconds_per_frame))
+    if padded is not None:
+        batches = published_batches(_sorted(task, ids, padded), own, frames)
+    elif together is not None:
+        cuts = np.arange(together, len(own), together)
+        batches = published_batches(np.split(np.arange(len(own)), cuts), own, frames)
+    heads = [runs.skeleton.head for runs in groups]
+    with torch.no_grad(), nullcontext() if padded is None else scored_together(heads):
         for reads in readings(features, batches, scorers):
             for scorer, ready in zip(scorers, reads, strict=True):
                 scorer.add(*ready, name_of)
     return [scorer.result(split) for scorer in scorers]
+
+
+def _sorted(task: Task, ids: np.ndarray, size: int) -> list[np.ndarray]:
+    """Return the places of utterances in the batches of ESPnet's validation.
+
+    They are made as those of its training are (``espnet2/tasks/abs_task.py``): neighbours in the
+    order of audio lengths, what is left at its end shared out.
+    """
+    seconds = np.array([task.seconds(name) for name in ids.tolist()])
+    return groups_of("sorted", seconds, size, "shared").counted()
 
 
 class _Scorer:

@@ -1,7 +1,7 @@
-"""What training reads where it is encoded when it is read, and kept nowhere.
+"""What is encoded when it is read, and kept nowhere.
 
 Such are crops of waveforms (``crops.py``) and batches that are encoded together (``company.py``).
-Dev and test are read from where the states are, as ever.
+Dev and test are read from where the states are, unless they are encoded together, too.
 """
 
 from abc import ABC, abstractmethod

@@ -39,6 +39,10 @@ class Groups:
     def __len__(self) -> int:
         return len(self.places)
 
+    def counted(self) -> list[np.ndarray]:
+        """Return for each group the places (n,) of those that count."""
+        return [own[:size] for own, size in zip(self.places, self.sizes, strict=True)]
+
     def halved(self, long: np.ndarray) -> "Groups":
         """Return the groups, of those whose first utterance is ``long`` (N,) the first half alone.
 

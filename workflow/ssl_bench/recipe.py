@@ -34,12 +34,13 @@ class Training(Strict):
     a pass where groups are ``sorted`` or ``random`` (:func:`ssl_bench.neighbours.groups_of`), and
     of a ``sliding`` group whose first utterance lasts more than ``halve_seconds`` the first half
     alone is trained on. With ``padding: group`` a head sees the padding that a group would have by
-    itself, where its published code does so in training (:mod:`ssl_bench.heads.padding`); with
-    ``own`` none does.
+    itself, where its published code does so in training and for a dev loss
+    (:mod:`ssl_bench.heads.padding`); with ``own`` none does.
 
     ``crop_seconds`` trains on a random part of this length of every longer utterance, which
     ``crop`` cuts from its states or, before it is encoded, from its waveform;
-    ``encode: group`` encodes a published batch together, padded as in s3prl, when it is read.
+    ``encode: group`` encodes a published batch together, padded as in s3prl, when it is read, and
+    where utterances are scored ``scored_utterances`` of them; without these each is alone there.
     ``min_seconds`` leaves out training utterances that are no longer; ``balance`` draws utterances
     so that all classes are equally likely, in training and on dev. ``precision`` is that of forward
     passes on a GPU, by autocast; a CPU computes in fp32. ``order: shared`` gives all seeds the
@@ -61,6 +62,7 @@ class Training(Strict):
     crop_seconds: float | None = Field(None, gt=0)
     crop: Literal["states", "waveform"] = "states"
     encode: Literal["alone", "group"] = "alone"
+    scored_utterances: int | None = Field(None, ge=1)
     min_seconds: float | None = Field(None, ge=0)
     balance: bool = False
     optimizer: Literal["adam", "adamw"] = "adam"
@@ -102,6 +104,9 @@ class Training(Strict):
             yield "encode: 'group': expected batches: random, sorted or sliding; found 'buckets'"
         if self.encode == "group" and self.crop_seconds is not None and not self.crops:
             yield "encode: 'group': expected crop: waveform; found 'states'"
+        if self.scored_together is not None and self.scored_padded is not None:
+            with_loss = "with select: dev_loss and padding: group, which says the batches of dev,"
+            yield f"scored_utterances: {with_loss} expected null, found {self.scored_together}"
         if self.neighbours is None:
             return
         if self.batches == "buckets":
@@ -140,6 +145,18 @@ class Training(Strict):
         return size // (self.neighbours or size)
 
     @property
+    def scored_padded(self) -> int | None:
+        """Utterances of a batch in which dev's padding is seen; None: it is seen in none."""
+        if self.padding == "own" or self.select != "dev_loss":
+            return None
+        return self.neighbours or self.batch_utterances
+
+    @property
+    def scored_together(self) -> int | None:
+        """Utterances that are encoded at once where they are scored; None: each is alone."""
+        return self.scored_utterances if self.encode == "group" else None
+
+    @property
     def crops(self) -> bool:
         """Whether waveforms are cropped."""
         return self.crop == "waveform" and self.crop_seconds is not None
@@ -168,6 +185,7 @@ class Training(Strict):
         keys = self.model_dump(exclude={"recipe"})
         if not self.crops:
             del keys["crop"]
+        keys["scored_utterances"] = self.scored_together
         return {k: v for k, v in keys.items() if k not in _LATER or v != _LATER[k]}
 
 
@@ -190,6 +208,7 @@ _LATER: dict[str, Any] = {
     "crop_seconds": None,
     "crop": "states",
     "encode": "alone",
+    "scored_utterances": None,
     "min_seconds": None,
     "balance": False,
     "precision": "bf16",

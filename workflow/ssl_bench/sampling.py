@@ -7,7 +7,7 @@ batches it would see alone. A bucket's batches all have one shape, so a step can
 :mod:`ssl_bench.neighbours` makes the batches of the published recipes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,6 +107,14 @@ def evaluation_batches(rows: np.ndarray, frames: np.ndarray, batch_frames: int) 
         size = max(1, batch_frames // int(length[start]))
         yield Batch(order[start : start + size], int(length[start]))
         start += size
+
+
+def published_batches(
+    groups: Iterable[np.ndarray], rows: np.ndarray, frames: np.ndarray
+) -> Iterator[Batch]:
+    """Yield a batch (B,) of each group of places in ``rows`` (N,), whose lengths are ``frames``."""
+    for places in groups:
+        yield Batch(rows[places], int(frames[places].max()))
 
 
 class Crops:

@@ -26,6 +26,8 @@ class Stream:
     device: torch.device
     heard: Features
     """What training batches are read from: ``features``, or what is encoded then."""
+    scored: Features
+    """What dev and test are read from, to be scored: ``features``, or what is encoded then."""
 
 
 def enlarged(stream: Stream, interface: Any) -> enlarging.Enlarged | None:

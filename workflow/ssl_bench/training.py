@@ -52,12 +52,12 @@ def train(
     Args:
         groups: stacked runs of one interface each; changed in place.
         task: the task.
-        features: the stream.
+        features: what dev is read from.
         rows: row of the corpus table of every utterance.
         training: steps, batch size, schedule, selection.
         label: names the work in progress lines.
         keeper: writes checkpoints, and sets the training back to one that is there; None: nobody.
-        heard: what batches to train on are read from; None: ``features``, as dev is.
+        heard: what batches to train on are read from; None: ``features``.
 
     Returns:
         For each group, per run the dev value of the selected weights (NaN if the run diverged,
@@ -69,10 +69,10 @@ def train(
     taken = make_step(*groups)
     heard = heard or features
     batches = _batches(seeds, task, heard, targets.rows, training)
-    drawn = _drawn_dev(task) if training.balance else None
-    score = partial(
-        evaluate, groups, task, features, rows, "dev", training.scored_seconds, drawn=drawn
-    )
+    together = training.scored_together
+    drawn = _drawn_dev(task, as_drawn=together is not None) if training.balance else None
+    where = task, features, rows, "dev", training.scored_seconds
+    score = partial(evaluate, groups, *where, drawn=drawn, together=together)
     marks = _marks(training)
     history: list[dict] = []
     changing = {
@@ -88,7 +88,7 @@ def train(
         learn(taken, courses, reads, targets, _rate(training, step))
         if step not in marks:
             continue
-        scored = score(with_loss=training.select == "dev_loss")
+        scored = score(with_loss=training.select == "dev_loss", padded=training.scored_padded)
         values = []
         for place_of, (course, found) in enumerate(zip(courses, scored, strict=True)):
             value = np.array([task.value(table) for table in found.tables])
@@ -102,7 +102,9 @@ def train(
         say(f"{label}: step {step} of {training.steps}, dev {task.metric} {span}{note}")
     for course in courses:
         course.selection.apply()
-    finals = score() if training.average > 1 else [None] * len(courses)
+    # what selects may see padding, what is reported never does
+    rescored = training.average > 1 or training.scored_padded is not None
+    finals = score() if rescored else [None] * len(courses)
     trained = []
     for place_of, (course, final) in enumerate(zip(courses, finals, strict=True)):
         own_history = [
@@ -256,7 +258,7 @@ class Course:
         return rows
 
     def result(self, history: list[dict], final: Scored | None, task: Task) -> Trained:
-        """Return what is left, from the scores of averaged weights or else of the best step."""
+        """Return what is left, from a last score or else from that of the best step."""
         best = self.selection.best_steps
         if final is None:
             dev = _at(history, best, len(self.runs))
@@ -320,12 +322,15 @@ def _batches(
     )
 
 
-def _drawn_dev(task: Task) -> list[str]:
-    """Draw as many dev utterances as there are, all classes equally likely, always the same."""
+def _drawn_dev(task: Task, as_drawn: bool = False) -> list[str]:
+    """Draw as many dev utterances as there are, all classes equally likely, always the same.
+
+    They are in dev's order, or ``as_drawn``, as a loader that draws them cuts its batches.
+    """
     ids = task.ids("dev")
     weights = _weights(task, ids)
     drawn = np.random.default_rng(0).choice(len(ids), size=len(ids), p=weights / weights.sum())
-    return [ids[place] for place in np.sort(drawn)]
+    return [ids[place] for place in (drawn if as_drawn else np.sort(drawn))]
 
 
 def _weights(task: Task, ids: list[str]) -> np.ndarray:

@@ -77,8 +77,8 @@ class Task(ABC):
         Its ``forward(features (B, T, dim), lengths (B,))`` returns ``(outputs, lengths)``: outputs
         (B, T', C) with T' lengths for sequence tasks, (B, C) with unchanged lengths for the others.
         It ignores padding, unless it is :class:`ssl_bench.heads.padding.Padded` and told of groups
-        (``padding: group``), in training mode. In eval mode an embedding task returns embeddings
-        instead of logits.
+        (``padding: group``), in training mode and for a dev loss. In eval mode an embedding task
+        returns embeddings instead of logits.
         """
 
     @abstractmethod

@@ -15,6 +15,7 @@ RECIPE = superb(
     batch_utterances=32,
     neighbours=4,
     last_batch="smaller",
+    scored_utterances=4,
 )
 
 

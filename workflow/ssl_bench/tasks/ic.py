@@ -10,7 +10,14 @@ from pydantic import Field
 from ssl_bench.tasks._classification import ClassificationConfig, ClassificationTask
 from ssl_bench.tasks._published import superb
 
-RECIPE = superb(1e-4, steps=200_000, every=5_000, batch_utterances=32, last_batch="smaller")
+RECIPE = superb(
+    1e-4,
+    steps=200_000,
+    every=5_000,
+    batch_utterances=32,
+    last_batch="smaller",
+    scored_utterances=32,
+)
 
 
 class Config(ClassificationConfig):

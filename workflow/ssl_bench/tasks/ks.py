@@ -7,7 +7,14 @@ balanced.
 from ssl_bench.tasks._classification import ClassificationConfig, ClassificationTask
 from ssl_bench.tasks._published import superb
 
-RECIPE = superb(1e-4, steps=200_000, every=5_000, batch_utterances=32, balance=True)
+RECIPE = superb(
+    1e-4,
+    steps=200_000,
+    every=5_000,
+    batch_utterances=32,
+    balance=True,
+    scored_utterances=32,
+)
 
 
 class Config(ClassificationConfig):
