@@ -27,6 +27,7 @@ from ssl_bench.evaluation import evaluate
 from ssl_bench.features import open_features
 from ssl_bench.fine_tuning import TunedRuns, Waveforms, open_waveforms
 from ssl_bench.leaving import Left, Part
+from ssl_bench.lengths import counted
 from ssl_bench.prefetch import prefetch
 from ssl_bench.progress import say
 from ssl_bench.rates import chosen_rates
@@ -239,6 +240,7 @@ def _open(study: Study, task: str, upstream: str, device: torch.device) -> Strea
             heard = features.cropping(training.crop_seconds)
         else:
             heard = open_crops(study, upstream, config.corpus, features, training.crop_seconds)
+    features, heard = (counted(each, table, training.frames) for each in (features, heard))
     return Stream(study, task, upstream, made, features, rows, training, device, heard)
 
 

@@ -75,12 +75,20 @@ class Crops(Features):
             now = self.held_now or self._encoded(rows, starts)
             place = np.searchsorted(now.names, _names(rows, starts))
             begin = now.begins[upload(torch.from_numpy(place), self.device)]
-            return self._gather(now.flat, begin, self.held(rows, width, starts), width, layer)
+            held = self.held(rows, width, starts)
+            return self._gather(now.flat, begin, held, width, layer, self.last(rows))
 
     def held(self, rows: np.ndarray, width: int, starts: np.ndarray | None) -> np.ndarray:
         """See :meth:`Features.held`."""
         assert self.cropped is not None
         return np.minimum(self.frames[rows], self.cropped.frames)
+
+    def last(self, rows: np.ndarray) -> np.ndarray | None:
+        """See :meth:`Features.last`."""
+        assert self.cropped is not None
+        if self.kept is None or self.cropped.kept is None:
+            return None
+        return np.minimum(self.kept[rows], self.cropped.kept) - 1
 
     def page(self, batch: Batch) -> "Crops":
         """See :meth:`Features.page`."""
@@ -93,7 +101,8 @@ class Crops(Features):
         names = np.unique(_names(rows, starts))
         own, first = names >> _BITS, names & (1 << _BITS) - 1
         parts = Excerpts(self.corpus, own, first, self.cropped.samples)
-        frames, every = self.held(own, 0, None), np.arange(len(own))
+        last, every = self.last(own), np.arange(len(own))
+        frames = self.held(own, 0, None) if last is None else last + 1
         flat, begins = fill(
             self.upstream, parts, every, frames, self.device, self.normalize, self.dtype, quiet=True
         )

@@ -37,10 +37,12 @@ class Training(Strict):
 
     ``crop_seconds`` trains on a random part of this length of every longer utterance, which
     ``crop`` cuts from its states or, before it is encoded, from its waveform;
-    ``min_seconds`` leaves out training utterances that are no longer; ``balance`` draws utterances
-    so that all classes are equally likely, in training and on dev. ``precision`` is that of forward
-    passes on a GPU, by autocast; a CPU computes in fp32. ``order: shared`` gives all seeds the
-    same batches, read once for all runs: a seed then varies initialisation and dropout only.
+    ``frames: ceil`` gives n samples ⌈n / stride⌉ frames, the encoder's last one repeated, in all
+    that a cell does. ``min_seconds`` leaves out training utterances that are no longer; ``balance``
+    draws utterances so that all classes are equally likely, in training and on dev. ``precision``
+    is that of forward passes on a GPU, by autocast; a CPU computes in fp32. ``order: shared`` gives
+    all seeds the same batches, read once for all runs: a seed then varies initialisation and
+    dropout only.
     ``select`` says which of the evaluated steps are best, and the weights of the ``average`` best
     are averaged. Where a gradient is not finite, ``not_finite`` stops the run, or skips the update.
     """
@@ -56,6 +58,7 @@ class Training(Strict):
     buckets: int = Field(4, ge=1)
     crop_seconds: float | None = Field(None, gt=0)
     crop: Literal["states", "waveform"] = "states"
+    frames: Literal["encoder", "ceil"] = "encoder"
     min_seconds: float | None = Field(None, ge=0)
     balance: bool = False
     optimizer: Literal["adam", "adamw"] = "adam"
@@ -166,6 +169,7 @@ _LATER: dict[str, Any] = {
     "halve_seconds": None,
     "crop_seconds": None,
     "crop": "states",
+    "frames": "encoder",
     "min_seconds": None,
     "balance": False,
     "precision": "bf16",
