@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from ssl_bench.audio import SAMPLE_RATE
 from ssl_bench.corpus import Corpus
 from ssl_bench.device import upload
 from ssl_bench.encoding import load_upstream
@@ -19,7 +20,7 @@ from ssl_bench.features import Cropped, Features, fill
 from ssl_bench.fitting import fitting
 from ssl_bench.sampling import Batch
 from ssl_bench.study import Study
-from ssl_bench.upstreams.base import SAMPLE_RATE, Upstream
+from ssl_bench.upstreams.base import Upstream
 
 
 class Excerpts:

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 import ssl_bench
+from ssl_bench.audio import SAMPLE_RATE
 from ssl_bench.corpus import Corpus
 from ssl_bench.device import demand_bf16, slots, upload
 from ssl_bench.encoding import (
@@ -43,7 +44,7 @@ from ssl_bench.reading import Extended, Held, Host, Packed, fresh, pack, padded
 from ssl_bench.sampling import Batch
 from ssl_bench.store import ABOUT, Store, divide, room
 from ssl_bench.study import Source, Study
-from ssl_bench.upstreams.base import SAMPLE_RATE, Upstream
+from ssl_bench.upstreams.base import Upstream
 
 __all__ = [
     "STORED",

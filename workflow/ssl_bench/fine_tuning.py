@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ssl_bench import registry
+from ssl_bench.audio import SAMPLE_RATE
 from ssl_bench.corpus import Corpus
 from ssl_bench.crops import Excerpts, cropped
 from ssl_bench.features import Features, load_upstream, waveforms
@@ -29,7 +30,7 @@ from ssl_bench.read_back import json_of
 from ssl_bench.recipe import FineTune
 from ssl_bench.runs import Joined, Run, Runs
 from ssl_bench.study import Study
-from ssl_bench.upstreams.base import SAMPLE_RATE, Parts, Upstream
+from ssl_bench.upstreams.base import Parts, Upstream
 
 ENCODER = "encoder."
 """Beginning of the names of an encoder's parameters."""
