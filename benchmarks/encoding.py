@@ -27,7 +27,8 @@ from speechlike import durations
 from torch import Tensor
 
 import ssl_bench
-from ssl_bench.upstreams.base import SAMPLE_RATE, Upstream
+from ssl_bench.audio import SAMPLE_RATE
+from ssl_bench.upstreams.base import Upstream
 from ssl_bench.upstreams.transformers import TransformersUpstream
 
 FAMILIES = {

@@ -21,6 +21,7 @@ from torch import Tensor
 
 import ssl_bench
 import SSL_Interface
+from ssl_bench.audio import SAMPLE_RATE
 from ssl_bench.fine_tuning import Encoder, TunedRuns, Utterances, Waveforms
 from ssl_bench.recipe import FineTune
 from ssl_bench.runs import Joined, Run
@@ -29,7 +30,6 @@ from ssl_bench.tasks._ml_superb import recogniser
 from ssl_bench.tasks._sequence import ctc_losses
 from ssl_bench.tasks.mono_asr import Config
 from ssl_bench.upstreams import transformers as kind
-from ssl_bench.upstreams.base import SAMPLE_RATE
 
 CLASSES, SYMBOLS = 40, 60
 

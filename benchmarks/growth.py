@@ -36,12 +36,12 @@ from measured import hardware
 from random_hubert import SHAPES, TINY
 from training import finish, maker, published, seconds_per_step, stream
 
+from ssl_bench.audio import SAMPLE_RATE
 from ssl_bench.encoding import frames_of
 from ssl_bench.features import fill
 from ssl_bench.runs import Run
 from ssl_bench.steps import make_step
 from ssl_bench.tasks import pr
-from ssl_bench.upstreams.base import SAMPLE_RATE
 from ssl_bench.upstreams.transformers import TransformersUpstream
 
 STANDARD: dict[str, dict[str, Any]] = {

@@ -98,6 +98,12 @@ ROWS = {
         "found 'slidng'",
         "expected 'buckets', 'random', 'sorted' or 'sliding'",
     ),
+    "unknown frames": row(
+        {"training__frames": "cel"},
+        "training.frames",
+        "found 'cel'",
+        "expected 'encoder' or 'ceil'",
+    ),
     "batches of neighbours in seconds": row(
         {"training__batches": "sorted", "training__batch_seconds": 8.0},
         "tasks.ks: training: batches: 'sorted'",

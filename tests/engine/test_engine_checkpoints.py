@@ -138,13 +138,14 @@ def assert_same(found: tuple[Runs, Trained], expected: tuple[Runs, Trained]) -> 
         ("pr", (1e-2, 1e-2), {**UTTERANCES, "batches": "sliding", "neighbours": 2}),
         ("pr", (1e-2, 1e-2), {**UTTERANCES, "batches": "sorted", "crop_seconds": 0.31}),
         ("ks", (1e-2, 1e-2), {**UTTERANCES, "batches": "random", "balance": True}),
+        ("pr", (1e-2, 1e-2), {"frames": "ceil"}),
         ("ks", (1e-2, 1e-2), {**UTTERANCES, "batches": "random", "last_batch": "smaller"}),
         ("ks", (1e-2, 1e30, 1e-2), {"clip": 5.0}),
         ("ks", (1e-2, 1e30, 1e-2), {"not_finite": "skip"}),
     ],
     ids=[
         *("augmented", "sequence", "balanced", "averaged", "sliding", "sorted", "random"),
-        *("smaller", "diverged", "skipped"),
+        *("longer", "smaller", "diverged", "skipped"),
     ],
 )
 def test_a_training_that_was_killed_again_and_again_ends_the_same(

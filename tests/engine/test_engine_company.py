@@ -285,6 +285,23 @@ def test_a_balanced_dev_is_encoded_as_it_is_drawn(opened, heard) -> None:
     assert heard[6:8] == heard[14:] == dev
 
 
+@pytest.mark.parametrize("frames", ["encoder", "ceil"])
+def test_a_padded_dev_loss_is_of_states_that_saw_the_padding(opened, heard, frames) -> None:
+    """As in ESPnet's validation; what is reported then is of each utterance alone."""
+    said = {**WAYS["shared"], "select": "dev_loss", "padding": "group", "steps": 1}
+    own = opened({**said, "evaluations": 1, "frames": frames})
+    groups, (found,) = learned(own, RUNS, "weighted_sum")
+    dev = sorted(n for part in samples(own, own.task.ids("dev"), 7) for n in part)
+    assert len(heard) == 3  # a step of two seeds, then dev
+    assert sorted(heard[2]) == dev
+    losses = [row["dev_loss"] for row in found.history]
+    where = own.task, own.features, own.rows, "dev", 0.5
+    (alone,) = evaluate(groups, *where, with_loss=True)
+    assert len(heard) == 3
+    assert np.isfinite(losses).all()
+    assert (abs(alone.losses - losses) > 1e-5).all()  # the same weights
+
+
 @pytest.mark.parametrize(
     "said", [{"scored_utterances": None}, {"encode": "alone", "scored_utterances": 4}], ids=str
 )

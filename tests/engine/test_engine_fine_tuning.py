@@ -64,6 +64,8 @@ def train_group(stream, group):
         ("ks", "hconv", {}, True),
         ("pr", "weighted_sum", {}, False),
         ("ks", "weighted_sum", {"crop_seconds": 0.31}, True),
+        ("ks", "weighted_sum", {"crop_seconds": 0.31, "frames": "ceil"}, True),
+        ("pr", "hconv", {"frames": "ceil"}, True),
         ("ks", "single_layer", {}, True),
     ],
 )

@@ -181,6 +181,7 @@ def test_keys_that_came_later_are_no_part_of_a_cell_where_they_do_nothing() -> N
         ("padding", "group"),
         ("crop_seconds", 8.0),
         ("encode", "group"),
+        ("frames", "ceil"),
         ("precision", "fp32"),
         ("average", 5),
         ("not_finite", "skip"),

@@ -124,6 +124,15 @@ def test_s3prl_is_imported_in_its_upstream_only(repository):
     assert users <= {"workflow/ssl_bench/upstreams/s3prl.py"}
 
 
+def demand_no_torch(repository, script: str) -> None:
+    """Run a script in a process of its own, in which nothing may import torch."""
+    script = f"import sys\n{script}\nsys.exit('torch' in sys.modules and 'torch was imported')\n"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=repository, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_analysis_runs_without_torch(repository):
     modules = sorted(
         f"analysis.{path.stem}"
@@ -131,12 +140,15 @@ def test_analysis_runs_without_torch(repository):
         if not path.stem.startswith("_")
     )
     assert modules
-    script = (
-        "import importlib, sys\n"
-        f"for name in {modules}: importlib.import_module(name)\n"
-        "sys.exit('torch was imported' if 'torch' in sys.modules else 0)\n"
+    demand_no_torch(
+        repository, f"import importlib\nfor name in {modules}: importlib.import_module(name)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=repository, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+
+
+def test_what_the_workflow_and_an_inventory_import_needs_no_torch(repository):
+    """Checking a study does: encoders, tasks and interfaces are asked for what they take."""
+    common = (repository / "workflow" / "rules" / "common.smk").read_text(encoding="utf-8")
+    lines = re.findall(r"^from (?:ssl_bench|analysis)\b.* import .*$", common, re.MULTILINE)
+    assert "from ssl_bench import inventory" in lines
+    kinds = "from ssl_bench import registry\nfor k in registry.kinds('corpora'): "
+    demand_no_torch(repository, "\n".join([*lines, f"{kinds}registry.load('corpora', k)"]))

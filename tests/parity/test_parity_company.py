@@ -8,7 +8,9 @@ in s3prl's own format.
 
 from argparse import Namespace
 from collections import defaultdict
+from importlib import import_module
 from itertools import islice
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -17,9 +19,10 @@ import soundfile
 import torch
 from random_checkpoints import BASE, BIASED, LARGE, Case, build, checkpoint_of
 from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 
 from ssl_bench import cells, corpus, features, training
-from ssl_bench.company import Company, kept
+from ssl_bench.company import Company, Together
 from ssl_bench.evaluation import evaluate
 from ssl_bench.prefetch import readings
 from ssl_bench.runs import Run
@@ -168,6 +171,32 @@ def test_states_are_those_of_s3prls_padded_batch(superb, opened, case, way) -> N
                     longer += count - own.heard.upstream.frames(len(waves[number]))
     assert longer > 0  # round(n / 320) frames are more than an utterance alone has
     assert uneven is (way in ("smaller", "shared", "crops"))
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_with_ceil_they_are_those_of_s3prl_nns_padded_batch(opened, case, tmp_path) -> None:
+    """Through which ESPnet reads: it repeats the padded batch's last frame, not the utterance's."""
+    own = opened(case, {**WAYS["shared"], "frames": "ceil"})
+    upstream = import_module("s3prl.nn.upstream").S3PRLUpstream(
+        f"{case.family}_local", str(tmp_path / "checkpoint.pt")
+    )
+    upstream.eval()
+    more = 0
+    for batch in batches(own):
+        states, lengths = own.heard.page(batch).batch(batch.rows, batch.width, None, batch.starts)
+        for seed in range(2):
+            for places, waves in published(own, batch, seed):
+                samples = torch.tensor([len(wave) for wave in waves])
+                with torch.no_grad():
+                    layers, counts = upstream(pad_sequence(waves, batch_first=True), samples)
+                assert lengths[seed, places].tolist() == counts[0].tolist()
+                for number, place in enumerate(places):
+                    count = int(lengths[seed, place])
+                    expected = torch.stack([layer[number, :count] for layer in layers])
+                    assert torch.equal(states[seed, :, place, :count], expected)
+                    assert not states[seed, :, place, count:].any()
+                    more += count - own.heard.upstream.frames(len(waves[number]))
+    assert more > 0
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -435,4 +464,5 @@ def test_a_split_is_scored_in_s3prls_batches(
 def test_whatever_its_length() -> None:
     samples = np.arange(800, 320_000)
     alone = (samples - 400) // 320 + 1
-    assert (kept(samples, 320, 10_000) >= alone).all()
+    upstream = SimpleNamespace(stride=320, frames=lambda n: 10_000)
+    assert (Together(upstream).kept(samples) >= alone).all()

@@ -9,7 +9,9 @@ import soundfile
 import soxr
 
 from ssl_bench.errors import StudyError
-from ssl_bench.upstreams.base import SAMPLE_RATE
+
+SAMPLE_RATE = 16_000
+"""Hertz, of everything once it is read."""
 
 SHORTEST = 400
 """Samples at 16 kHz: one frame of the 25 ms that the encoders' first frame sees."""

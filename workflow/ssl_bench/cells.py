@@ -30,6 +30,7 @@ from ssl_bench.features import open_features
 from ssl_bench.fine_tuning import TunedRuns, Waveforms, open_waveforms
 from ssl_bench.heads.padding import pad_by_group
 from ssl_bench.leaving import Left, Part
+from ssl_bench.lengths import counted
 from ssl_bench.prefetch import prefetch
 from ssl_bench.progress import say
 from ssl_bench.rates import chosen_rates
@@ -244,6 +245,7 @@ def _open(study: Study, task: str, upstream: str, device: torch.device) -> Strea
     elif training.encodes:
         kind = Company if training.encode == "group" else Crops
         heard = kind.open(study, upstream, config.corpus, features, seconds)
+    features, heard = (counted(each, table, training.frames) for each in (features, heard))
     scored = features if training.scored_together is None else replace(heard, cropped=None)
     return Stream(study, task, upstream, made, features, rows, training, device, heard, scored)
 

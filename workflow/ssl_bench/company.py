@@ -2,7 +2,9 @@
 
 Its runner hands the waveforms of a batch to the upstream, whose expert pads them; then its
 Featurizer cuts what comes back to round(n / stride) frames of an utterance of n samples
-(``s3prl/upstream/interfaces.py``, ``tolist``). Padding enters the statistics of a GroupNorm, and a
+(``s3prl/upstream/interfaces.py``, ``tolist``). ESPnet reads through ``s3prl.nn.S3PRLUpstream``,
+which repeats or cuts the padded batch's last frame to ⌈n / stride⌉ of its longest utterance, and
+keeps as many of each (``frames: ceil``). Padding enters the statistics of a GroupNorm, and a
 frame or so of it is attended to. So the states of an utterance depend on the others, and a batch is
 encoded when it is read. Dev and test are so, too, where s3prl scores several at once
 (``scored_utterances``); else they are read as ever, each utterance alone.
@@ -18,7 +20,7 @@ from torch import Tensor
 from ssl_bench.device import upload
 from ssl_bench.encoding import encode
 from ssl_bench.errors import StudyError
-from ssl_bench.heard import Excerpts, Heard
+from ssl_bench.heard import Encoded, Excerpts, Heard
 from ssl_bench.sampling import Batch
 from ssl_bench.upstreams.base import Upstream
 
@@ -27,15 +29,16 @@ if TYPE_CHECKING:
 
 
 class Together(Upstream):
-    """s3prl's expert and what its Featurizer keeps: waveforms of any lengths go through at once.
+    """s3prl's expert and what is kept of a batch: waveforms of any lengths go through at once.
 
     Args:
         upstream: holds the expert.
+        ceil: whether that is what ``s3prl.nn`` keeps; else what the runner's Featurizer does.
     """
 
-    def __init__(self, upstream: "S3PRLUpstream") -> None:
+    def __init__(self, upstream: "S3PRLUpstream", ceil: bool = False) -> None:
         super().__init__()
-        self.upstream, self.stride = upstream, upstream.stride
+        self.upstream, self.stride, self.ceil = upstream, upstream.stride, ceil
 
     def encode(self, waveforms: list[Tensor]) -> tuple[Tensor, Tensor]:
         """See :meth:`Upstream.encode`; states depend on what else is encoded.
@@ -51,18 +54,22 @@ class Together(Upstream):
                 f"encode: 'group': s3prl's {self.upstream.name!r} gives {states.shape[2]} frames "
                 f"of a padded batch, expected the {frames} of its longest utterance"
             )
-        lengths = torch.from_numpy(kept(samples, self.stride, frames)).to(states.device)
-        beyond = torch.arange(frames, device=states.device) >= lengths[:, None]
+        lengths = torch.from_numpy(self.kept(samples)).to(states.device)
+        place = torch.arange(int(self.kept(samples).max()), device=states.device)
+        beyond = place >= lengths[:, None]
+        states = states[:, :, place.clamp(max=frames - 1)]
         return states.masked_fill(beyond[:, :, None], 0.0), lengths
 
     def frames(self, samples: int) -> int:
         """See :meth:`Upstream.frames`: of an utterance alone."""
-        return int(kept(np.array([samples]), self.stride, self.upstream.frames(samples))[0])
+        return int(self.kept(np.array([samples]))[0])
 
-
-def kept(samples: np.ndarray, stride: int, frames: int) -> np.ndarray:
-    """Return how many of a padded batch's frames are each utterance's (B,), as s3prl has it."""
-    return np.minimum([round(int(n) / stride) for n in samples], frames)
+    def kept(self, samples: np.ndarray) -> np.ndarray:
+        """Return how many of a padded batch's frames are each utterance's, (B,)."""
+        if self.ceil:
+            return -(-samples // self.stride)
+        rounded = [round(int(n) / self.stride) for n in samples]
+        return np.minimum(rounded, self.upstream.frames(int(samples.max())))
 
 
 @dataclass(kw_only=True)
@@ -74,11 +81,11 @@ class Company(Heard):
 
     upstream: "S3PRLUpstream"
 
-    def encoded(self, batch: Batch) -> tuple[Tensor, Tensor, np.ndarray]:
+    def encoded(self, batch: Batch) -> Encoded:
         """See :meth:`Heard.encoded`; equal groups are encoded once, rows of no weight never."""
         seeds, count = batch.rows.shape
         size = -(-count // batch.groups)
-        together = Together(self.upstream)
+        together = Together(self.upstream, ceil=self.kept is not None)
         groups: dict[tuple[bytes, bytes], _Group] = {}
         begins, held = (np.empty(batch.rows.shape, dtype=np.int64) for _ in range(2))
         total = 0
@@ -89,7 +96,7 @@ class Company(Heard):
             starts = np.zeros_like(rows) if batch.starts is None else batch.starts[place][counted]
             name = rows.tobytes(), starts.tobytes()
             if name not in groups:
-                groups[name] = self._group(rows, starts, total)
+                groups[name] = self._group(together, rows, starts, total)
                 total += groups[name].frames.sum()
             own = groups[name]
             # a row of no weight repeats the last of those that count
@@ -101,13 +108,14 @@ class Company(Heard):
             flat[own.begins[0] : own.begins[-1] + own.frames[-1]] = encode(
                 together, own.parts, every, self.device, self.normalize, self.dtype
             )
-        return flat, upload(torch.from_numpy(begins), self.device), held
+        return Encoded(flat, upload(torch.from_numpy(begins), self.device), held)
 
-    def _group(self, rows: np.ndarray, starts: np.ndarray, begin: int) -> "_Group":
+    def _group(
+        self, together: Together, rows: np.ndarray, starts: np.ndarray, begin: int
+    ) -> "_Group":
         most = self.corpus.table["samples"].max() if self.cropped is None else self.cropped.samples
         parts = Excerpts(self.corpus, rows, starts, int(most))
-        samples = parts.table["samples"].to_numpy()
-        frames = kept(samples, self.stride, self.upstream.frames(int(samples.max())))
+        frames = together.kept(parts.table["samples"].to_numpy())
         return _Group(parts, frames, begin + np.cumsum([0, *frames[:-1]]))
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ssl_bench import audio, inventory, registry
+from ssl_bench.audio import SAMPLE_RATE
 from ssl_bench.corpora._recordings import some
 from ssl_bench.corpora.base import SPLITS, table
 from ssl_bench.errors import StudyError
@@ -23,7 +24,6 @@ from ssl_bench.progress import say, track
 from ssl_bench.read_back import demand_size, parquet_of
 from ssl_bench.study import Study
 from ssl_bench.tasks.base import Task
-from ssl_bench.upstreams.base import SAMPLE_RATE
 from ssl_bench.whole import named, whole
 
 LISTED = 200

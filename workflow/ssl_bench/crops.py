@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ssl_bench.device import upload
 from ssl_bench.features import fill
-from ssl_bench.heard import Excerpts, Heard
+from ssl_bench.heard import Encoded, Excerpts, Heard
 from ssl_bench.sampling import Batch
 
 
@@ -20,7 +19,7 @@ from ssl_bench.sampling import Batch
 class Crops(Heard):
     """Crops of one corpus, encoded each by itself."""
 
-    def encoded(self, batch: Batch) -> tuple[Tensor, Tensor, np.ndarray]:
+    def encoded(self, batch: Batch) -> Encoded:
         """See :meth:`Heard.encoded`; each crop is encoded once."""
         assert self.cropped is not None
         assert batch.starts is not None
@@ -28,12 +27,17 @@ class Crops(Heard):
         unique, place = np.unique(names, return_inverse=True)
         own, first = unique >> _BITS, unique & (1 << _BITS) - 1
         parts = Excerpts(self.corpus, own, first, self.cropped.samples)
-        frames, every = np.minimum(self.frames[own], self.cropped.frames), np.arange(len(own))
+        every, last = np.arange(len(own)), None
+        held = np.minimum(self.frames[own], self.cropped.frames)
+        if self.kept is not None and self.cropped.kept is not None:
+            last = np.minimum(self.kept[own], self.cropped.kept) - 1
+        frames = held if last is None else last + 1
         flat, begins = fill(
             self.upstream, parts, every, frames, self.device, self.normalize, self.dtype, quiet=True
         )
         place = place.reshape(names.shape)
-        return flat, begins[upload(torch.from_numpy(place), self.device)], frames[place]
+        begin = begins[upload(torch.from_numpy(place), self.device)]
+        return Encoded(flat, begin, held[place], None if last is None else last[place])
 
 
 _BITS = 32

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from ssl_bench import registry
+from ssl_bench.audio import SAMPLE_RATE
 from ssl_bench.corpus import Corpus
 from ssl_bench.device import upload
 from ssl_bench.errors import StudyError
 from ssl_bench.study import Study
 from ssl_bench.upstreams._checkpoints import demand
-from ssl_bench.upstreams.base import SAMPLE_RATE, Upstream
+from ssl_bench.upstreams.base import Upstream
 
 SECONDS = {"cuda": 800, "cpu": 40}
 """Of audio that are encoded at once, padding included."""

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 import ssl_bench
+from ssl_bench.audio import SAMPLE_RATE
 from ssl_bench.corpus import Corpus
 from ssl_bench.device import demand_bf16, slots, upload
 from ssl_bench.encoding import (
@@ -39,11 +40,11 @@ from ssl_bench.errors import StudyError
 from ssl_bench.fitting import fitting
 from ssl_bench.progress import amount, say, track
 from ssl_bench.read_back import json_of
-from ssl_bench.reading import Held, Host, Packed, fresh, pack, padded
+from ssl_bench.reading import Extended, Held, Host, Packed, fresh, pack, padded
 from ssl_bench.sampling import Batch
 from ssl_bench.store import ABOUT, Store, divide, room
 from ssl_bench.study import Source, Study
-from ssl_bench.upstreams.base import SAMPLE_RATE, Upstream
+from ssl_bench.upstreams.base import Upstream
 
 __all__ = [
     "STORED",
@@ -209,12 +210,13 @@ def _hash(value: str | bytes) -> str:
 class Cropped:
     """Crops that are cut from waveforms: their ``samples``, and the ``frames`` that these make.
 
-    ``lengths`` (N,) are the samples of all recordings.
+    ``lengths`` (N,) are the samples of all recordings. ``kept`` is as that of :class:`Features`.
     """
 
     samples: int
     frames: int
     lengths: np.ndarray
+    kept: int | None = None
 
 
 @dataclass
@@ -234,11 +236,14 @@ class Features:
     """What the host reads states from, where they are not in a GPU's memory."""
     cropped: Cropped | None = field(default=None, kw_only=True)
     """Crops begin at samples of the waveform, and are these; None: they are cut from states."""
+    kept: np.ndarray | None = field(default=None, kw_only=True)
+    """(N,) frames that the encoder gives, where ``frames`` are others (``lengths.py``); or None."""
 
     def __post_init__(self) -> None:
         """States in the host's memory are read as those on disk are."""
         if self._flat is not None and self._flat.device.type == "cpu":
-            self.host = Held(self._flat, self._starts)
+            held = Held(self._flat, self._starts)
+            self.host = held if self.kept is None else Extended(held, self.kept)
 
     @property
     def seconds_per_frame(self) -> float:
@@ -287,14 +292,20 @@ class Features:
                 assert self._flat is not None
                 flat, begins, lookup = self._flat, self._starts, rows
             begin = begins[upload(torch.from_numpy(np.ascontiguousarray(lookup)), self.device)]
+            last = self.last(rows)
             if starts is not None:
                 begin = begin + upload(torch.from_numpy(starts), self.device)
-            return self._gather(flat, begin, held, width, layer)
+                last = None if last is None else last - starts
+            return self._gather(flat, begin, held, width, layer, last)
 
     def held(self, rows: np.ndarray, width: int, starts: np.ndarray | None) -> np.ndarray:
         """Return how many frames of each row a batch holds, in the shape of ``rows``."""
         frames = self.frames[rows]
         return frames if starts is None else np.minimum(frames - starts, width)
+
+    def last(self, rows: np.ndarray) -> np.ndarray | None:
+        """Return each row's last frame, which is repeated, in the shape of ``rows``; None: none."""
+        return None if self.kept is None else self.kept[rows] - 1
 
     def staging(self, wanted: Packed, pinned: bool = False) -> Tensor:
         """Return the host's memory for what a batch wants, zero at its end: (frames + 1, k, D)."""
@@ -319,13 +330,22 @@ class Features:
         return self._gather(flat, begin, held, width, layer)
 
     def _gather(
-        self, flat: Tensor, begin: Tensor, held: np.ndarray, width: int, layer: np.ndarray | None
+        self,
+        flat: Tensor,
+        begin: Tensor,
+        held: np.ndarray,
+        width: int,
+        layer: np.ndarray | None,
+        last: np.ndarray | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Gather on the device; the last frame of ``flat`` is zero and stands for padding."""
         home = flat.device
         lengths = upload(torch.from_numpy(np.ascontiguousarray(held)), home)
         offsets = torch.arange(width, device=home)
-        place = begin.unsqueeze(-1) + offsets
+        kept = offsets
+        if last is not None:
+            kept = offsets.minimum(upload(torch.from_numpy(last), home).unsqueeze(-1))
+        place = begin.unsqueeze(-1) + kept
         place = place.where(offsets < lengths.unsqueeze(-1), flat.shape[0] - 1)
         if layer is None:
             return flat[place].movedim(-2, -4), lengths
@@ -351,8 +371,9 @@ class Features:
         assert self._live is not None
         upstream, corpus, normalize = self._live
         unique = np.unique(rows)
+        frames = self.frames if self.kept is None else self.kept
         flat, starts = fill(
-            upstream, corpus, unique, self.frames, self.device, normalize, self.dtype, quiet=True
+            upstream, corpus, unique, frames, self.device, normalize, self.dtype, quiet=True
         )
         return flat, starts, unique
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ssl_bench import registry
+from ssl_bench.audio import SAMPLE_RATE
 from ssl_bench.corpus import Corpus
 from ssl_bench.features import Features, load_upstream, waveforms
 from ssl_bench.heard import Excerpts, cropped
@@ -30,7 +31,7 @@ from ssl_bench.read_back import json_of
 from ssl_bench.recipe import FineTune
 from ssl_bench.runs import Joined, Run, Runs
 from ssl_bench.study import Study
-from ssl_bench.upstreams.base import SAMPLE_RATE, Parts, Upstream
+from ssl_bench.upstreams.base import Parts, Upstream
 
 ENCODER = "encoder."
 """Beginning of the names of an encoder's parameters."""
@@ -47,6 +48,8 @@ class Utterances:
     """(B,) first frame of each crop; None: there are none."""
     layer: int | None
     """The one layer that is wanted; None: all."""
+    repeated: bool = False
+    """Whether the encoder's last frames stand for those that are wanted beyond them."""
 
 
 class Encoder:
@@ -126,15 +129,16 @@ class Tuned(Joined):
 
     def states(self, batch: Utterances, lengths: Tensor) -> Tensor:
         """Return the states (L, B, T, D) of a batch, zero beyond ``lengths`` (B,)."""
-        states, _ = self.encoder.encode(batch.waveforms)
+        states, kept = self.encoder.encode(batch.waveforms)
         if self._normalize:
             states = F.layer_norm(states.float(), states.shape[-1:])
         if batch.layer is not None:
             states = states[batch.layer : batch.layer + 1]
-        if batch.starts is None:
+        if batch.starts is None and not batch.repeated:
             return F.pad(states, (0, 0, 0, batch.width - states.shape[2]))
         offsets = torch.arange(batch.width, device=lengths.device)
-        place = (batch.starts[:, None] + offsets).clamp(max=states.shape[2] - 1)
+        place = offsets if batch.starts is None else batch.starts[:, None] + offsets
+        place = place.minimum(kept[:, None] - 1)
         own = torch.arange(len(place), device=lengths.device)[:, None]
         return states[:, own, place] * (offsets < lengths[:, None])[:, :, None]
 
@@ -248,17 +252,19 @@ class Waveforms(Features):
     def _batch(
         self, rows: np.ndarray, width: int, layer: int | None, starts: np.ndarray | None
     ) -> tuple[Utterances, Tensor]:
-        held, begin = self.frames[rows], None
+        held, begin, repeated = self.frames[rows], None, self.kept is not None
         if starts is not None and self.cropped is not None:
             held = np.minimum(held, self.cropped.frames)
             parts = Excerpts(self.corpus, rows, starts, self.cropped.samples)
             read = waveforms(parts, np.arange(len(rows)), self.device)
-            return Utterances(read, width, None, layer), torch.from_numpy(held).to(self.device)
+            batch = Utterances(read, width, None, layer, repeated)
+            return batch, torch.from_numpy(held).to(self.device)
         if starts is not None:
             held = np.minimum(held - starts, width)
             begin = torch.from_numpy(starts).to(self.device)
         read = waveforms(self.corpus, rows, self.device)
-        return Utterances(read, width, begin, layer), torch.from_numpy(held).to(self.device)
+        batch = Utterances(read, width, begin, layer, repeated)
+        return batch, torch.from_numpy(held).to(self.device)
 
 
 def open_waveforms(study: Study, upstream: str, corpus: str, device: torch.device) -> Waveforms:

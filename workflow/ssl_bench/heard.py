@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from ssl_bench.audio import SAMPLE_RATE
 from ssl_bench.corpus import Corpus
 from ssl_bench.device import upload
 from ssl_bench.encoding import load_upstream
@@ -21,7 +22,7 @@ from ssl_bench.features import Cropped, Features
 from ssl_bench.fitting import fitting
 from ssl_bench.sampling import Batch
 from ssl_bench.study import Study
-from ssl_bench.upstreams.base import SAMPLE_RATE, Upstream
+from ssl_bench.upstreams.base import Upstream
 
 
 class Excerpts:
@@ -47,7 +48,7 @@ class Excerpts:
 
 
 @dataclass(frozen=True)
-class Page:
+class Encoded:
     """A batch that is encoded, for S seeds."""
 
     flat: Tensor
@@ -56,16 +57,32 @@ class Page:
     """(S, B) where in ``flat`` the states of each row begin, on the device."""
     held: np.ndarray
     """(S, B) how many frames they are."""
-    seeds: dict[bytes, int]
-    """Which of the S reads these rows."""
+    last: np.ndarray | None = None
+    """(S, B) the last frame that is there, repeated beyond it; None: all of ``held`` are there."""
 
-    def of(self, rows: np.ndarray, starts: np.ndarray | None) -> tuple[Tensor, np.ndarray]:
-        """Return begins and held of rows (R, B) or (B,), each run's those of one of the seeds."""
+    def of(self, seed: int | np.ndarray) -> tuple[Tensor, np.ndarray, np.ndarray | None]:
+        """Return begins, held and last of one seed, (B,), or of R runs' seeds, (R, B)."""
+        last = None if self.last is None else self.last[seed]
+        if isinstance(seed, int):
+            return self.begins[seed], self.held[seed], last
+        which = upload(torch.from_numpy(seed), self.begins.device)
+        return self.begins[which], self.held[seed], last
+
+
+@dataclass(frozen=True)
+class Page:
+    """A batch that is encoded, and which of its seeds reads which rows."""
+
+    encoded: Encoded
+    seeds: dict[bytes, int]
+
+    def of(
+        self, rows: np.ndarray, starts: np.ndarray | None
+    ) -> tuple[Tensor, np.ndarray, np.ndarray | None]:
+        """Return what :meth:`Encoded.of` does of rows (R, B) or (B,), each those of a seed."""
         if rows.ndim == 1:
-            seed = self.seeds[_named(rows, starts)]
-            return self.begins[seed], self.held[seed]
-        which = np.array([self.seeds[name] for name in _names(rows, starts)])
-        return self.begins[upload(torch.from_numpy(which), self.begins.device)], self.held[which]
+            return self.encoded.of(self.seeds[_named(rows, starts)])
+        return self.encoded.of(np.array([self.seeds[name] for name in _names(rows, starts)]))
 
 
 @dataclass(kw_only=True)
@@ -102,8 +119,8 @@ class Heard(Features, ABC):
         )
 
     @abstractmethod
-    def encoded(self, batch: Batch) -> tuple[Tensor, Tensor, np.ndarray]:
-        """Encode a batch, rows (S, B) → ``flat``, ``begins`` and ``held`` of its :class:`Page`."""
+    def encoded(self, batch: Batch) -> Encoded:
+        """Encode a batch, rows (S, B)."""
 
     def batch(
         self,
@@ -116,7 +133,8 @@ class Heard(Features, ABC):
         if self.now is None:
             return self.page(Batch(rows, width, starts)).batch(rows, width, layer, starts)
         with fitting(self, rows.shape, width, layer):
-            return self._gather(self.now.flat, *self.now.of(rows, starts), width, layer)
+            begins, held, last = self.now.of(rows, starts)
+            return self._gather(self.now.encoded.flat, begins, held, width, layer, last)
 
     def page(self, batch: Batch) -> Self:
         """See :meth:`Features.page`."""
@@ -128,7 +146,7 @@ class Heard(Features, ABC):
         with fitting(self, batch.rows.shape, batch.width, None):
             found = self.encoded(Batch(rows, batch.width, starts, weights, batch.groups))
         seeds = {name: seed for seed, name in enumerate(_names(rows, starts))}
-        return replace(self, now=Page(*found, seeds))
+        return replace(self, now=Page(found, seeds))
 
 
 def cropped(encoder: Upstream, corpus: Corpus, seconds: float) -> Cropped:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ssl_bench.features import Features
 from ssl_bench.fitting import fitting
-from ssl_bench.reading import Packed, Stored, pack
+from ssl_bench.reading import Packed, pack
 from ssl_bench.sampling import Batch
 
 AHEAD = 2
@@ -77,7 +77,7 @@ def prefetch(
     Raises:
         StudyError: as :meth:`Features.batch`.
     """
-    if not isinstance(features.host, Stored):
+    if features.host is None or not features.host.slow:
         for batch in batches:
             page = features.page(batch)
             yield batch, *page.batch(batch.rows, batch.width, layers, batch.starts)

@@ -19,12 +19,17 @@ from ssl_bench.shards import SEEN_AS, Reader, raw
 class Host(Protocol):
     """States that the host can read."""
 
+    slow: bool
+    """Whether a read may wait for a disk, and is better done ahead."""
+
     def read(self, row: int, first: int, layers: np.ndarray | None, out: np.ndarray) -> None:
         """Copy frames of an utterance from ``first`` on into (n, k, D); None: all layers."""
 
 
 class Held:
     """States in the host's memory: (frames, L, D), and (N,) where each utterance begins."""
+
+    slow = False
 
     def __init__(self, flat: Tensor, starts: Tensor) -> None:
         self._flat, self._starts = raw(flat), starts.numpy()
@@ -43,12 +48,28 @@ class Held:
 class Stored:
     """States in shards: of each utterance (N,) the shard, and at which of its frames it begins."""
 
+    slow = True
+
     def __init__(self, readers: Sequence[Reader], shard: np.ndarray, start: np.ndarray) -> None:
         self._readers, self._shard, self._start = readers, shard, start
 
     def read(self, row: int, first: int, layers: np.ndarray | None, out: np.ndarray) -> None:
         """See :class:`Host`."""
         self._readers[self._shard[row]].read(int(self._start[row]) + first, layers, out)
+
+
+class Extended:
+    """States whose last frames are repeated beyond those that are kept of each utterance, (N,)."""
+
+    def __init__(self, host: Host, kept: np.ndarray) -> None:
+        self._host, self._kept, self.slow = host, kept, host.slow
+
+    def read(self, row: int, first: int, layers: np.ndarray | None, out: np.ndarray) -> None:
+        """See :class:`Host`."""
+        begin = min(first, self._kept[row] - 1)
+        there = min(len(out), self._kept[row] - begin)
+        self._host.read(row, begin, layers, out[:there])
+        out[there:] = out[there - 1]
 
 
 def fresh(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:

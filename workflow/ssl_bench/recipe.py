@@ -41,10 +41,12 @@ class Training(Strict):
     ``crop`` cuts from its states or, before it is encoded, from its waveform;
     ``encode: group`` encodes a published batch together, padded as in s3prl, when it is read, and
     where utterances are scored ``scored_utterances`` of them; without these each is alone there.
-    ``min_seconds`` leaves out training utterances that are no longer; ``balance`` draws utterances
-    so that all classes are equally likely, in training and on dev. ``precision`` is that of forward
-    passes on a GPU, by autocast; a CPU computes in fp32. ``order: shared`` gives all seeds the
-    same batches, read once for all runs: a seed then varies initialisation and dropout only.
+    ``frames: ceil`` gives n samples ⌈n / stride⌉ frames, the encoder's last one repeated, in all
+    that a cell does. ``min_seconds`` leaves out training utterances that are no longer; ``balance``
+    draws utterances so that all classes are equally likely, in training and on dev. ``precision``
+    is that of forward passes on a GPU, by autocast; a CPU computes in fp32. ``order: shared`` gives
+    all seeds the same batches, read once for all runs: a seed then varies initialisation and
+    dropout only.
     ``select`` says which of the evaluated steps are best, and the weights of the ``average`` best
     are averaged. Where a gradient is not finite, ``not_finite`` stops the run, or skips the update.
     """
@@ -63,6 +65,7 @@ class Training(Strict):
     crop: Literal["states", "waveform"] = "states"
     encode: Literal["alone", "group"] = "alone"
     scored_utterances: int | None = Field(None, ge=1)
+    frames: Literal["encoder", "ceil"] = "encoder"
     min_seconds: float | None = Field(None, ge=0)
     balance: bool = False
     optimizer: Literal["adam", "adamw"] = "adam"
@@ -209,6 +212,7 @@ _LATER: dict[str, Any] = {
     "crop": "states",
     "encode": "alone",
     "scored_utterances": None,
+    "frames": "encoder",
     "min_seconds": None,
     "balance": False,
     "precision": "bf16",

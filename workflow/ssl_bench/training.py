@@ -1,7 +1,7 @@
 """The loop: groups of stacked runs over one stream of features, selected on dev."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -71,8 +71,19 @@ def train(
     batches = _batches(seeds, task, heard, targets.rows, training)
     together = training.scored_together
     drawn = _drawn_dev(task, as_drawn=together is not None) if training.balance else None
-    where = task, features, rows, "dev", training.scored_seconds
-    score = partial(evaluate, groups, *where, drawn=drawn, together=together)
+    score = partial(
+        evaluate,
+        groups,
+        task,
+        rows=rows,
+        split="dev",
+        batch_seconds=training.scored_seconds,
+        drawn=drawn,
+        together=together,
+    )
+    padded, validated = training.scored_padded, features
+    if padded is not None and training.encode == "group":
+        validated = replace(heard, cropped=None)  # ESPnet's states see the padding as well
     marks = _marks(training)
     history: list[dict] = []
     changing = {
@@ -88,7 +99,8 @@ def train(
         learn(taken, courses, reads, targets, _rate(training, step))
         if step not in marks:
             continue
-        scored = score(with_loss=training.select == "dev_loss", padded=training.scored_padded)
+        with_loss = training.select == "dev_loss"
+        scored = score(features=validated, with_loss=with_loss, padded=padded)
         values = []
         for place_of, (course, found) in enumerate(zip(courses, scored, strict=True)):
             value = np.array([task.value(table) for table in found.tables])
@@ -103,8 +115,8 @@ def train(
     for course in courses:
         course.selection.apply()
     # what selects may see padding, what is reported never does
-    rescored = training.average > 1 or training.scored_padded is not None
-    finals = score() if rescored else [None] * len(courses)
+    rescored = training.average > 1 or padded is not None
+    finals = score(features=features) if rescored else [None] * len(courses)
     trained = []
     for place_of, (course, final) in enumerate(zip(courses, finals, strict=True)):
         own_history = [

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ssl_bench import audio
+from ssl_bench.audio import SAMPLE_RATE
 from ssl_bench.corpora.base import SPLITS
 from ssl_bench.documents import not_utf8
 from ssl_bench.errors import StudyError
 from ssl_bench.progress import say, track
-from ssl_bench.upstreams.base import SAMPLE_RATE
 
 SHOWN = 3
 """Offending files or utterances that an error line names."""

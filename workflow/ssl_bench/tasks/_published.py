@@ -44,8 +44,8 @@ def ml_superb(iterations: int) -> Recipe:
 
     Adam 1e-4, weight decay 1e-6, clip 5, 30 epochs of ``iterations`` batches of 8 neighbours in the
     order of lengths, gradients of 4 of them accumulated: 32 utterances an update and a
-    quarter as many updates. The mean of the five checkpoints of lowest dev loss, one checkpoint an
-    epoch.
+    quarter as many updates. Utterances have as many frames as ``s3prl.nn.S3PRLUpstream`` gives
+    them. The mean of the five checkpoints of lowest dev loss, one checkpoint an epoch.
     """
     epochs, accumulated = 30, 4
     return Recipe(
@@ -57,6 +57,7 @@ def ml_superb(iterations: int) -> Recipe:
             last_batch="shared",
             padding="group",
             buckets=4,
+            frames="ceil",
             evaluations=epochs,
             optimizer="adam",
             weight_decay=1e-6,

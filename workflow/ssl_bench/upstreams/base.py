@@ -23,10 +23,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from ssl_bench.audio import SAMPLE_RATE
 from ssl_bench.configuration import Strict
-
-SAMPLE_RATE = 16_000
-
 
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 """A SHA-256 in hex digits."""

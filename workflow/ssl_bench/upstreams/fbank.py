@@ -14,8 +14,9 @@ from torch import Tensor
 from torchaudio.compliance import kaldi
 from torchaudio.functional import compute_deltas
 
+from ssl_bench.audio import SAMPLE_RATE
 from ssl_bench.errors import StudyError
-from ssl_bench.upstreams.base import SAMPLE_RATE, Upstream, UpstreamConfig
+from ssl_bench.upstreams.base import Upstream, UpstreamConfig
 
 WINDOW, SHIFT = 400, 160
 

@@ -1,9 +1,9 @@
 """Any upstream of s3prl, by its name or from a local checkpoint.
 
-States and their number of frames are those of s3prl's own forward; nothing is repeated to reach
-ceil(n / stride) frames, as ``s3prl.nn.S3PRLUpstream`` does. For a stream of half precision on a GPU
-HuBERT, wav2vec 2.0 and WavLM are encoded by ``_packed.py``. s3prl is imported here only, and only
-when one of its upstreams is loaded.
+States and their number of frames are those of s3prl's own forward; what ``s3prl.nn.S3PRLUpstream``
+repeats to reach ceil(n / stride) frames, ``lengths.py`` does where a recipe asks. For a stream of
+half precision on a GPU HuBERT, wav2vec 2.0 and WavLM are encoded by ``_packed.py``. s3prl is
+imported here only, and only when one of its upstreams is loaded.
 """
 
 import sys

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ssl_bench.audio import SAMPLE_RATE
 from ssl_bench.errors import StudyError
 from ssl_bench.upstreams._blocks import BlockInputs
 from ssl_bench.upstreams._hugging_face import HuggingFaceConfig, read_architecture, read_model
 from ssl_bench.upstreams._masking import frame_mask
-from ssl_bench.upstreams.base import SAMPLE_RATE, Parts, Upstream
+from ssl_bench.upstreams.base import Parts, Upstream
 
 HOP = 160
 """Samples between two frames of the spectrogram; the second convolution halves their rate."""
