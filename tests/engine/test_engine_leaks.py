@@ -60,9 +60,12 @@ def test_two_hundred_runs_hold_on_to_nothing(study) -> None:
 def test_a_leak_would_be_seen(study, monkeypatch) -> None:
     kept = []
     real = cells.evaluate
-    monkeypatch.setattr(
-        cells, "evaluate", lambda runs, *rest: kept.append(runs) or real(runs, *rest)
-    )
+
+    def keeping(runs, *rest, **keys):
+        kept.append(runs)
+        return real(runs, *rest, **keys)
+
+    monkeypatch.setattr(cells, "evaluate", keeping)
     once(study)
     before = held()
     once(study)
