@@ -36,6 +36,18 @@ class Case:
         return f"{self.family}-{'pre' if self.form['layer_norm_first'] else 'post'}"
 
 
+CASES = [
+    Case("hubert", BASE, False),
+    Case("hubert", LARGE, True),
+    Case("wav2vec2", BASE, False),
+    Case("wav2vec2", BIASED, True),
+    Case("wavlm", BASE, False),
+    Case("wavlm", LARGE, True),
+    Case("data2vec", {**LARGE, "layer_norm_first": False}, True),
+]
+"""Every family that s3prl is compared with, in the forms that are published."""
+
+
 def layout(case: Case) -> dict[str, Any]:
     """Return the keys that the four families' configurations have in common."""
     return {

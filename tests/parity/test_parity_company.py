@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
-from random_checkpoints import BASE, BIASED, LARGE, Case, build, checkpoint_of
+from random_checkpoints import CASES, build, checkpoint_of
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
@@ -30,15 +30,6 @@ from ssl_bench.steps import make_step
 from ssl_bench.study import parse
 
 CPU = torch.device("cpu")
-CASES = [
-    Case("hubert", BASE, False),
-    Case("hubert", LARGE, True),
-    Case("wav2vec2", BASE, False),
-    Case("wav2vec2", BIASED, True),
-    Case("wavlm", BASE, False),
-    Case("wavlm", LARGE, True),
-    Case("data2vec", {**LARGE, "layer_norm_first": False}, True),
-]
 PHONES = [f"P{i:02}" for i in range(12)]
 EMOTIONS = ["neu", "hap", "ang", "sad"]
 SLOTS = ["action", "object", "location"]

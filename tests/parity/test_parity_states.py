@@ -10,7 +10,7 @@ from importlib import import_module
 
 import pytest
 import torch
-from random_checkpoints import BASE, BIASED, LARGE, Case, build, checkpoint_of, layout, twin
+from random_checkpoints import BASE, CASES, Case, build, checkpoint_of, layout, twin
 from torch import nn
 
 from ssl_bench.fine_tuning import Encoder
@@ -20,15 +20,6 @@ from ssl_bench.upstreams import transformers as ours
 from ssl_bench.upstreams._fairseq import as_transformers, renamed
 
 SAMPLES = (16_000, 9_000, 12_345, 4_321, 9_000)
-CASES = [
-    Case("hubert", BASE, False),
-    Case("hubert", LARGE, True),
-    Case("wav2vec2", BASE, False),
-    Case("wav2vec2", BIASED, True),
-    Case("wavlm", BASE, False),
-    Case("wavlm", LARGE, True),
-    Case("data2vec", {**LARGE, "layer_norm_first": False}, True),
-]
 
 WRAPPERS = r"^model\.|(?<=layer_norm\.)norm\.|module\."
 """What our upstream puts around modules of transformers, in the names of their parameters."""
