@@ -1,6 +1,7 @@
 """Stages that start from a process which has everything imported: the same results and errors."""
 
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -18,10 +19,11 @@ tasks: {ks: {kind: ks, corpus: words}}
 interfaces: [last]
 sweep: {learning_rates: [0.1]}
 """
+PYTHON = shlex.quote(sys.executable)
 SCRIPT = f"""
-{sys.executable} -m ssl_bench check --study study.yaml
-{sys.executable} -m ssl_bench check --study "no such.yaml" || echo ended with $?
-cd inner && {sys.executable} -m ssl_bench upstream --study ../study.yaml --name fbank
+{PYTHON} -m ssl_bench check --study study.yaml
+{PYTHON} -m ssl_bench check --study "no such.yaml" || echo ended with $?
+cd inner && {PYTHON} -m ssl_bench upstream --study ../study.yaml --name fbank
 exit $1
 """
 
@@ -66,7 +68,7 @@ def test_nobody_listens(monkeypatch, tmp_path):
 
 def test_the_listener_ends_with_the_command(monkeypatch, tmp_path):
     """With a stage that only says who runs it."""
-    script = f'{sys.executable} -c "import os; print(os.environ[{warm.VARIABLE!r}])" > place'
+    script = f'{PYTHON} -c "import os; print(os.environ[{warm.VARIABLE!r}])" > place'
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(warm, "_import", lambda: None)
     began = time.monotonic()

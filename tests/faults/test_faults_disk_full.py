@@ -22,9 +22,9 @@ pytestmark = pytest.mark.smoke
 
 PAGE = 4096
 FULL = re.compile(
-    r"^error: (\S+?)(?:: cannot be written)?: (No space left on device|File too large)"
-    r"|^error: (\S+): states cannot be written \((No space left on device|File too large)\)"
-    r"|^error: (\S+): \S+ \S+ of states are to be written, \S+ \S+ are free"
+    r"^error: (.+?)(?:: cannot be written)?: (No space left on device|File too large)"
+    r"|^error: (.+?): states cannot be written \((No space left on device|File too large)\)"
+    r"|^error: (.+?): \S+ \S+ of states are to be written, \S+ \S+ are free"
 )
 
 
