@@ -155,7 +155,9 @@ def test_the_tables_say_what_the_cells_say(road) -> None:
         for run in json.loads(file.read_text())["runs"]
     ]
     keys = [*CELL, "layer", "seed"]
-    table = pd.read_csv(folder / "tables" / "results.csv").sort_values(keys, ignore_index=True)
+    texts = {"git_commit": str}  # one such as 6e8529378724 would be read as a number
+    table = pd.read_csv(folder / "tables" / "results.csv", dtype=texts)
+    table = table.sort_values(keys, ignore_index=True)
     costs = pd.read_csv(folder / "tables" / "costs.csv").sort_values(keys, ignore_index=True)
     cells = pd.DataFrame(found)
     assert {*table, *costs} == {*cells}

@@ -363,7 +363,7 @@ def _finished(place: Path, stamp: str) -> bool:
 
 def _swept(place: Path, stamp: str) -> bool:
     try:
-        return place.is_file() and set(csv_of(place, ["stamp"])["stamp"]) == {stamp}
+        return place.is_file() and set(csv_of(place, ["stamp"], dtype=str)["stamp"]) == {stamp}
     except StudyError as error:
         say(f"{error}: swept anew")
         return False
